@@ -1,0 +1,1 @@
+"""Train spiking neural networks that keep only the synapses they need."""
