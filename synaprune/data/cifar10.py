@@ -1,0 +1,107 @@
+"""CIFAR-10: 60,000 colour photographs of ten kinds of things, 32×32 pixels.
+
+Its binary version is six files of 10,000 records: one label byte, then the red, green and blue plane, row by
+row. They are taken as they are (`data_batch_1.bin`), from the published `cifar-10-binary.tar.gz`, or packed
+as `data_batch_1.bin.delta.xz`: all labels first, then all pixels, green and blue stored as difference to red,
+and each value as difference to its left neighbour, modulo 256, under LZMA. That is 115 MB in place of 184 and
+is unpacked in memory, 2 s per file and core.
+
+Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synaprune.data import files
+from synaprune.data.dataset import Dataset
+
+__all__ = ["load"]
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+NAMES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+RECORDS = 10_000  # in each file
+SHAPE = (3, 32, 32)
+
+
+def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
+    """Return CIFAR-10 from the folder `cifar10` (see `synaprune.data` for where), else download its archive.
+
+    Raises:
+        UsageError: a file is truncated or foreign.
+        MachineError: files are missing and cannot be downloaded, or cannot be read.
+
+    """
+    folder = files.folder_of("cifar10", data_dir)
+    paths = {name: files.locate(folder, name, ("", ".delta.xz")) for name in NAMES}
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        archive = files.locate(folder, url.rsplit("/", 1)[-1], ("",))
+        parts = _read_archive(archive or files.download(url, MD5, folder, ", ".join(missing)))
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # LZMA lets go of the interpreter lock
+            parts = list(pool.map(_read, paths.values()))
+    images, labels = zip(*parts)
+    return Dataset(
+        "cifar10",
+        torch.cat(images[:-1]),
+        torch.cat(labels[:-1]),
+        images[-1],
+        labels[-1],
+        classes=10,
+        mean=(0.4914, 0.4822, 0.4465),
+        # As everybody uses them: the mean deviation within an image. Over all pixels it is .2470 .2435 .2616.
+        std=(0.2023, 0.1994, 0.2010),
+    )
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of one file, packed or not."""
+    return _parse(files.read(path), path, packed=path.suffix == ".xz")
+
+
+def _read_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Return the images and labels of the six files in the published archive; nothing is written."""
+    found = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(files.read(path)), mode="r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member)  # None for what is no file
+                if content and (name := member.name.rsplit("/", 1)[-1]) in NAMES:
+                    found[name] = _parse(content.read(), path, packed=False)
+    except tarfile.TarError as error:
+        raise files.broken(path, "is not a complete tar archive") from error
+    if lacking := [name for name in NAMES if name not in found]:
+        raise files.broken(path, f"lacks {', '.join(lacking)}")
+    return [found[name] for name in NAMES]
+
+
+def _parse(content: bytes, path: Path, packed: bool) -> tuple[Tensor, Tensor]:
+    """Return images uint8 [RECORDS, 3, 32, 32] and labels int64 [RECORDS]; `path` is named in errors."""
+    values = math.prod(SHAPE)
+    if len(content) != RECORDS * (1 + values):
+        raise files.broken(
+            path, f"holds {len(content)} bytes where {RECORDS} records of {1 + values} bytes are expected"
+        )
+    flat = np.frombuffer(content, np.uint8)
+    if packed:
+        labels, pixels = flat[:RECORDS], flat[RECORDS:].reshape(-1, *SHAPE)
+        # Both differences are linear, so either may be undone first; uint8 sums are modulo 256 anyway.
+        pixels = np.cumsum(pixels, axis=-1, dtype=np.uint8)
+        pixels[:, 1:] += pixels[:, :1]
+    else:
+        records = flat.reshape(RECORDS, -1)
+        labels, pixels = records[:, 0], records[:, 1:].copy().reshape(-1, *SHAPE)
+    if labels.max() > 9:
+        raise files.broken(path, f"holds the label {labels.max()}, above 9")
+    return torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))

@@ -1,0 +1,74 @@
+"""MNIST: 70,000 handwritten digits, 28×28 grey pixels.
+
+An IDX file is two zero bytes, the type (8: uint8), the number of dimensions, each dimension as a big-endian
+uint32, and the values. Files found are judged by this structure, not by a checksum: packing anew changes a
+gzip file's.
+
+Source: LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synaprune.data import files
+from synaprune.data.dataset import Dataset
+
+__all__ = ["load"]
+
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+MD5 = {  # of the .gz files there
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+
+
+def load(data_dir: str | Path | None = None, mirror: str = MIRROR) -> Dataset:
+    """Return MNIST from the folder `mnist` (see `synaprune.data` for where); download what is missing.
+
+    Raises:
+        UsageError: a file is truncated or foreign.
+        MachineError: a file is missing and cannot be downloaded, or cannot be read.
+
+    """
+    folder = files.folder_of("mnist", data_dir)
+    paths = [
+        files.locate(folder, name, (".gz", "")) or files.download(f"{mirror}{name}.gz", md5, folder)
+        for name, md5 in MD5.items()
+    ]
+    return Dataset("mnist", *_pair(*paths[:2]), *_pair(*paths[2:]), classes=10, mean=(0.1307,), std=(0.3081,))
+
+
+def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
+    """Return images [N, 1, 28, 28] and labels [N] that belong together."""
+    images, labels = _idx(images_path, dimensions=3), _idx(labels_path, dimensions=1)
+    if images.shape[1:] != (28, 28):
+        raise files.broken(images_path, f"holds images of {images.shape[1]}×{images.shape[2]}, not 28×28")
+    if len(labels) != len(images):
+        raise files.broken(
+            labels_path, f"holds {len(labels)} labels for the {len(images)} images of {images_path.name}"
+        )
+    if labels.max(initial=0) > 9:
+        raise files.broken(labels_path, f"holds the label {labels.max()}, above 9")
+    return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
+
+
+def _idx(path: Path, dimensions: int) -> np.ndarray:
+    """Return the uint8 array of an IDX file."""
+    content = np.frombuffer(bytearray(files.read(path)), np.uint8)  # a bytearray, so that torch may own it
+    header = 4 + 4 * dimensions
+    if len(content) < header or bytes(content[:4]) != bytes((0, 0, 8, dimensions)):
+        raise files.broken(path, f"is not an IDX file of bytes in {dimensions}-D")
+    shape = content[4:header].view(">u4").tolist()
+    if len(content) - header != math.prod(shape):
+        raise files.broken(
+            path, f"holds {len(content) - header} values where its header says {'×'.join(map(str, shape))}"
+        )
+    return content[header:].reshape(shape)
