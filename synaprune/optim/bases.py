@@ -1,0 +1,86 @@
+"""What a rewiring method has to know of the torch optimizer that moves its latents."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from synaprune.errors import UsageError
+
+__all__ = ["bias_correction", "decays_decoupled", "longest_move", "make_base", "with_fused_kernel"]
+
+# Their direction does not turn around with the sign of a weight, or needs the loss again and again.
+REFUSED: dict[type[Optimizer], str] = {
+    torch.optim.LBFGS: "evaluates the loss several times within one step",
+    torch.optim.SparseAdam: "takes sparse gradients only",
+    **({torch.optim.Muon: "mixes the signs of a whole matrix"} if hasattr(torch.optim, "Muon") else {}),
+}
+# These divide their first moment by 1 − β₁ⁿ; Grad R's prior is scaled with it (released code, `gradrewire.py`).
+BIAS_CORRECTED = (
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+)
+
+
+def make_base(base: type[Optimizer], options: dict[str, Any]) -> Optimizer:
+    """Construct the base optimizer around a stand-in, or say in one sentence why it cannot serve.
+
+    Raises:
+        UsageError: `base` is not an optimizer class, is one of the three that cannot be a base, or does not
+            take these options.
+    """
+    if not (isinstance(base, type) and issubclass(base, Optimizer)):
+        raise UsageError(f"base={base!r} is not a torch optimizer class; pass one such as torch.optim.Adam")
+    for refused, reason in REFUSED.items():
+        if issubclass(base, refused):
+            raise UsageError(
+                f"torch.optim.{base.__name__} cannot be the base of a rewiring method because it {reason}; "
+                "use Adam, AdamW, SGD or another first-order optimizer"
+            )
+    try:
+        return base([torch.zeros(1)], **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
+
+
+def with_fused_kernel(base: type[Optimizer], params: Iterable[Tensor], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with the fused kernel switched on where torch has one and the user has no wish."""
+    devices = {p.device.type for p in params}
+    fused_on = {"cpu"} if base is torch.optim.Adagrad else {"cpu", "cuda"}
+    offers = isinstance(base, type) and "fused" in inspect.signature(base).parameters
+    if offers and devices <= fused_on and not {"fused", "foreach", "differentiable"} & options.keys():
+        return {**options, "fused": True}
+    return options
+
+
+def bias_correction(base: Optimizer, group: dict[str, Any], steps: int) -> float:
+    """Return 1 − β₁ⁿ after `steps` steps for bases that correct their first moment, 1 for all others."""
+    return 1.0 - float(group["betas"][0]) ** steps if isinstance(base, BIAS_CORRECTED) else 1.0
+
+
+def decays_decoupled(base: Optimizer, group: dict[str, Any]) -> bool:
+    """Tell whether this base takes weight decay apart from the gradient (Loshchilov and Hutter, 2019)."""
+    return isinstance(base, torch.optim.Adafactor) or bool(group.get("decoupled_weight_decay", False))
+
+
+def longest_move(base: Optimizer, group: dict[str, Any]) -> float:
+    """Bound the distance, in learning rates, that one step of the base can move one latent.
+
+    For Adam, Cauchy-Schwarz on the two moments gives |m̂|/√v̂ ≤ (1−β₁)/√((1−β₂)(1−β₁²/β₂)); three times that
+    also covers schedulers that move the betas on the way. Without such a bound the answer is infinity.
+    """
+    if not isinstance(base, torch.optim.Adam):
+        return math.inf
+    beta1, beta2 = map(float, group["betas"])
+    if beta1**2 >= beta2:
+        return math.inf
+    return 3.0 * max(1.0, (1.0 - beta1) / math.sqrt((1.0 - beta2) * (1.0 - beta1**2 / beta2)))

@@ -1,0 +1,115 @@
+"""Hidden synaptic parameters of one tensor: how they start, drift, and become weights.
+
+A tensor's state holds `latent` z and `sign` s, both in the weight's shape and memory layout, and one float64
+`offset` d. They stand for θ = s·z − d, and the network sees w = s·relu(θ).
+
+The offset makes a drift that is the same for all synapses of a tensor exact and free: it is one addition of
+two Python floats. Whole multiples of 2⁻¹⁰ are moved from d into z, so that a living weight never becomes the
+difference of two large numbers; float32 adds such a multiple to a z of ordinary size without rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synaprune.errors import UsageError
+
+__all__ = ["bury", "drift", "in_layout_of", "latent_dtype", "project", "start"]
+
+QUANTUM = 2.0**-10
+# Three tensors of this many float32 values pass through the second-level cache together.
+CHUNK = 2**18
+
+
+def latent_dtype(weight: Tensor) -> torch.dtype:
+    """Return the latents' type: the weight's own, but float32 at least."""
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
+def in_layout_of(weight: Tensor, values: Tensor) -> Tensor:
+    """Return a copy of `values` in the memory layout of `weight` (fused kernels read both side by side)."""
+    layout = torch.empty_like(weight, dtype=values.dtype, memory_format=torch.preserve_format)
+    return layout.copy_(values)
+
+
+def start(weight: Tensor, margin: float, seed: int) -> dict[str, Any]:
+    """Return the state of a tensor that joins: θ = |w|, s = sign(w).
+
+    A weight that is exactly 0 has no sign, so a coin gives it one. In a tensor that has other values it is an
+    absent synapse of a pruned network and starts `margin` below the threshold; else the first step of any
+    optimizer would bring half of them back. In a tensor of zeros only, all start at the threshold.
+
+    Raises:
+        UsageError: the tensor holds values that are not finite.
+    """
+    latent = in_layout_of(weight, weight.detach().to(latent_dtype(weight)))
+    if not torch.isfinite(latent).all():
+        raise UsageError(
+            f"a tensor of synapses of shape {tuple(weight.shape)} holds values that are not finite; "
+            "initialise it before the first step"
+        )
+    sign = torch.sign(latent)
+    unsigned = sign == 0
+    count = int(unsigned.sum())
+    if count:
+        coin = torch.randint(2, (count,), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        sign[unsigned] = coin.to(sign)
+        if count < weight.numel():
+            latent[unsigned] = sign[unsigned] * -margin
+    return {"latent": latent, "sign": sign, "offset": 0.0, "steps": 0}
+
+
+def drift(state: dict[str, Any], amount: float) -> None:
+    """Lower every θ of the tensor by `amount`, exactly."""
+    offset = state["offset"] + amount
+    whole = math.trunc(offset / QUANTUM) * QUANTUM
+    if whole:
+        state["latent"].sub_(state["sign"], alpha=whole)
+    state["offset"] = offset - whole
+
+
+def bury(state: dict[str, Any], absent: Tensor) -> None:
+    """Put the latents of absent synapses at the threshold where they have risen above it."""
+    theta = state["latent"] * state["sign"] - state["offset"]
+    risen = absent & (theta > 0)
+    state["latent"][risen] = (state["sign"] * state["offset"])[risen]
+
+
+def project(weight: Tensor, state: dict[str, Any], compiled: bool = False) -> None:
+    """Write w = s·relu(s·z − d) into the weight's own memory."""
+    tensors = [weight.detach(), state["latent"], state["sign"]]
+    minus_offset = torch.full((), -state["offset"], dtype=tensors[1].dtype, device=weight.device)
+    if _is_dense(weight):
+        tensors = [t.as_strided((t.numel(),), (1,)) for t in tensors]
+    if compiled:
+        _compiled_projection()(*tensors, minus_offset)
+    else:
+        for w, z, s in zip(*(t.split(CHUNK) for t in tensors)):
+            _project(w, z, s, minus_offset)
+    if "absent" in state:
+        tensors[0].masked_fill_(state["absent"].as_strided(tensors[0].shape, tensors[0].stride()), 0.0)
+
+
+def _project(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
+    theta = weight if weight.dtype == latent.dtype else torch.empty_like(latent)
+    torch.addcmul(minus_offset, latent, sign, out=theta).relu_().mul_(sign)
+    if theta is not weight:
+        weight.copy_(theta)
+
+
+@functools.cache
+def _compiled_projection() -> Any:
+    def project_flat(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
+        weight.copy_(torch.addcmul(minus_offset, latent, sign).relu() * sign)
+
+    return torch.compile(project_flat)
+
+
+def _is_dense(t: Tensor) -> bool:
+    """Tell whether the elements fill their memory without a gap, in whatever order."""
+    return sum((size - 1) * stride for size, stride in zip(t.shape, t.stride())) + 1 == t.numel()
