@@ -22,8 +22,9 @@ from synaprune.errors import UsageError
 __all__ = ["bury", "drift", "in_layout_of", "latent_dtype", "project", "start"]
 
 QUANTUM = 2.0**-10
-# Three tensors of this many float32 values pass through the second-level cache together.
-CHUNK = 2**18
+# Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
+# three operations; below, the pieces cost more than they save.
+WHOLE, CHUNK = 2**20, 2**18
 
 
 def latent_dtype(weight: Tensor) -> torch.dtype:
@@ -82,17 +83,19 @@ def bury(state: dict[str, Any], absent: Tensor) -> None:
 
 def project(weight: Tensor, state: dict[str, Any], compiled: bool = False) -> None:
     """Write w = s·relu(s·z − d) into the weight's own memory."""
-    tensors = [weight.detach(), state["latent"], state["sign"]]
-    minus_offset = torch.full((), -state["offset"], dtype=tensors[1].dtype, device=weight.device)
-    if _is_dense(weight):
-        tensors = [t.as_strided((t.numel(),), (1,)) for t in tensors]
-    if compiled:
-        _compiled_projection()(*tensors, minus_offset)
+    latent, sign = state["latent"], state["sign"]
+    minus_offset = torch.full((), -state["offset"], dtype=latent.dtype, device=latent.device)
+    if (compiled or weight.numel() > WHOLE) and _is_dense(weight):
+        flat = [t.as_strided((t.numel(),), (1,)) for t in (weight.detach(), latent, sign)]
+        if compiled:
+            _compiled_projection()(*flat, minus_offset)
+        else:
+            for w, z, s in zip(*(t.split(CHUNK) for t in flat)):
+                _project(w, z, s, minus_offset)
     else:
-        for w, z, s in zip(*(t.split(CHUNK) for t in tensors)):
-            _project(w, z, s, minus_offset)
+        _project(weight, latent, sign, minus_offset)
     if "absent" in state:
-        tensors[0].masked_fill_(state["absent"].as_strided(tensors[0].shape, tensors[0].stride()), 0.0)
+        weight.masked_fill_(state["absent"], 0.0)
 
 
 def _project(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:

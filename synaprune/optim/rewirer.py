@@ -190,13 +190,7 @@ class Rewirer(Optimizer):
                     raise UsageError(
                         f"the gradient of {self._name(weight)} is sparse; use a layer with dense gradients"
                     )
-                # A finite sum has finite terms and costs a tenth of asking each; only an infinite one is asked.
-                if (
-                    group["check_finite"]
-                    and gradient.device.type == "cpu"
-                    and not torch.isfinite(gradient.sum())
-                    and not torch.isfinite(gradient).all()
-                ):
+                if group["check_finite"] and gradient.device.type == "cpu" and not _is_finite(gradient):
                     raise NonFiniteGradientError(
                         f"the gradient of {self._name(weight)} is not finite, so the step was refused and nothing "
                         "changed; lower the learning rate, clip the gradients, or skip this batch"
@@ -349,6 +343,11 @@ class Rewirer(Optimizer):
                 self._base.state[state["latent"]] = state["base"]
             elif state:
                 self._base.state[weight] = state
+
+
+def _is_finite(values: Tensor) -> bool:
+    # A finite sum has finite terms and costs a tenth of asking each; only where it is not, each is asked.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _own(weight: Tensor, state: State) -> State:

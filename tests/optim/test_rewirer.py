@@ -183,8 +183,9 @@ def test_pieces_of_a_large_tensor_meet(monkeypatch):
     weight = nn.Parameter(torch.randn(50, 41))
     twin = nn.Parameter(weight.detach().clone())
     gradient = torch.randn(50, 41)
-    for p, chunk in ((weight, latents.CHUNK), (twin, 64)):
-        monkeypatch.setattr(latents, "CHUNK", chunk)
+    for p, whole in ((weight, latents.WHOLE), (twin, 100)):
+        monkeypatch.setattr(latents, "WHOLE", whole)
+        monkeypatch.setattr(latents, "CHUNK", 64)
         p.grad = gradient
         GradR([p], lr=0.1, alpha=0.5).step()
     assert torch.equal(weight, twin)
