@@ -1,0 +1,9 @@
+"""`python -m synaprune` is `synaprune`."""
+
+from __future__ import annotations
+
+import sys
+
+from synaprune.cli import main
+
+sys.exit(main())

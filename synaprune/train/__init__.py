@@ -1,0 +1,1 @@
+"""Training: settings and recipes, the loop, checkpoints, one folder per run."""

@@ -1,0 +1,94 @@
+"""From settings to the objects of a run: device, data, network, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from synaprune.data import Dataset, load
+from synaprune.errors import UsageError, nearest
+from synaprune.models import MODELS
+from synaprune.optim import METHODS
+from synaprune.optim.rewirer import Rewirer
+from synaprune.train.settings import Settings
+
+__all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
+
+
+def device(settings: Settings) -> torch.device:
+    """Return the device that `settings.device` names.
+
+    Raises:
+        UsageError: there is no such device on this machine.
+
+    """
+    name = settings.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"there is no device '{name}' on this machine; give --device cpu") from error
+    return found
+
+
+@contextmanager
+def environment(settings: Settings, where: torch.device) -> Iterator[None]:
+    """Set the number of threads and seed torch for one run; give the caller's own back at the end."""
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        torch.manual_seed(settings.seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def seed(settings: Settings, epoch: int, stream: int) -> int:
+    """Return the seed of one random stream in one epoch, so that an epoch needs nothing of those before it."""
+    return int(np.random.SeedSequence((settings.seed, epoch, stream)).generate_state(1, np.uint64)[0])
+
+
+def dataset(settings: Settings, data_dir: str | Path | None, where: torch.device) -> Dataset:
+    """Return the data on its device; with `holdout`, the test part is the validation set."""
+    whole = load(settings.task, data_dir)
+    return (whole.holdout(settings.holdout) if settings.holdout else whole).to(where)
+
+
+def model(settings: Settings, data: Dataset) -> nn.Module:
+    """Return the network, with initial weights that depend on `seed` alone."""
+    channels, height, _ = data.train_images.shape[1:]
+    shape: dict[str, float]
+    if settings.model == "cnn":
+        shape = {"in_channels": channels, "channels": settings.width, "image_size": height}
+        shape["dropout"] = settings.dropout
+    else:
+        shape = {"inputs": data.train_images[0].numel(), "hidden": settings.width}
+    torch.manual_seed(settings.seed)
+    network = MODELS[settings.model](classes=data.classes, T=settings.time_steps, gain=settings.gain, **shape)
+    return network.to(data.train_images.device)
+
+
+def optimizer(settings: Settings, network: nn.Module) -> Rewirer:
+    """Return the method's optimizer over the network's synapses and other parameters.
+
+    Raises:
+        UsageError: the base is unknown or cannot serve, or the method refuses a value.
+
+    """
+    base = getattr(torch.optim, settings.base, None)
+    if not isinstance(base, type):
+        known = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
+        raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, known)}")
+    options = {name: getattr(settings, name) for name in ("alpha", "sparsity", "weight_decay")}
+    given = {name: value for name, value in options.items() if value is not None}
+    method: Callable[..., Rewirer] = METHODS[settings.method]
+    return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)

@@ -1,0 +1,130 @@
+"""Train a network by settings, into a folder from which it can go on; and evaluate what a folder holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from synaprune.errors import UsageError
+from synaprune.train import build, checkpoint, schedule
+from synaprune.train.board import Board
+from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
+from synaprune.train.run import Run, versions
+from synaprune.train.settings import Settings
+
+__all__ = ["evaluate", "train"]
+
+
+def train(
+    settings: Settings,
+    folder: str | os.PathLike[str],
+    *,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train for `settings.epochs` epochs and return the metrics of the last one.
+
+    The folder gets `settings.json`, `metrics.jsonl`, `checkpoint.safetensors` and `tensorboard/` (see
+    `synaprune.train.run`). A run that ended early, by whatever cause, is continued with `resume`: on the CPU,
+    with the same number of threads, its weights end bit for bit as if it had never been interrupted.
+
+    Args:
+        settings: what to train, and how.
+        folder: where the run lives; made if absent.
+        data_dir: where the data files lie; see `synaprune.data.load`.
+        resume: continue the run in `folder` after its last finished epoch.
+        command: the command line, for the record in `settings.json`.
+        report: called with a `Progress` a few times per second and after each epoch.
+
+    Raises:
+        UsageError: the folder holds a run already, or none to resume, or one with other settings.
+        MachineError: the disk is full; the previous checkpoint stays.
+
+    """
+    run = Run(folder)
+    if resume:
+        _refuse_other_settings(settings, run)
+    else:
+        run.refuse_if_taken()
+    device = build.device(settings)
+    with build.environment(settings, device):
+        data = build.dataset(settings, data_dir, device)
+        network = build.model(settings, data)
+        optimizer = build.optimizer(settings, network)
+        forward = torch.compile(network) if settings.compile else network
+        finished = 0
+        if not resume:
+            run.create(settings, command)
+        elif run.checkpoint_path.exists():
+            state = checkpoint.load(run.checkpoint_path)
+            checkpoint.check_model(network, state["model"], run.checkpoint_path)
+            network.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            finished = state["epoch"]
+        run.cut(finished)
+        steps = schedule.steps_per_epoch(settings, len(data.train_labels))
+        optimizer.turnover()  # counts from here
+        with Board(run.tensorboard_path, finished) as board:
+            for epoch in range(finished + 1, settings.epochs + 1):
+                started = time.monotonic()
+                metrics: dict[str, Any] = {"epoch": epoch}
+                metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report)
+                metrics |= evaluate_network(settings, data, network)
+                metrics |= topology(network, optimizer)
+                metrics["seconds"] = time.monotonic() - started
+                board.write(metrics, network, optimizer)
+                # Metrics first: a line too many is cut on resume, a line too few could not be made up.
+                run.append(metrics)
+                state = {"epoch": epoch, "settings": settings.to_mapping(), "versions": versions()}
+                state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+                checkpoint.save(state, run.checkpoint_path)
+                if report is not None:
+                    means = metrics["loss"], metrics["train_accuracy"], metrics["connectivity"]
+                    report(Progress(epoch, settings.epochs, steps, steps, *means, metrics))
+    return run.metrics()[-1]
+
+
+def evaluate(
+    folder: str | os.PathLike[str],
+    *,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Return the figures of a run's checkpoint, measured anew: accuracy, layers, neurons, epoch.
+
+    Raises:
+        UsageError: the folder holds no checkpoint, or a damaged one.
+
+    """
+    path = Run(folder).checkpoint_path
+    state = checkpoint.load(path)
+    settings = Settings.from_mapping(state["settings"], source=f"'{path}'")
+    if device is not None:
+        settings = dataclasses.replace(settings, device=device)
+    where = build.device(settings)
+    with build.environment(settings, where):
+        data = build.dataset(settings, data_dir, where)
+        network = build.model(settings, data)
+        checkpoint.check_model(network, state["model"], path)
+        network.load_state_dict(state["model"])
+        return {"epoch": state["epoch"], **evaluate_network(settings, data, network), **topology(network)}
+
+
+def _refuse_other_settings(settings: Settings, run: Run) -> None:
+    """Check that a run is resumed with the settings it began with."""
+    before = run.settings()
+    name = settings.difference(before)
+    if name is not None:
+        old, new = getattr(before, name), getattr(settings, name)
+        raise UsageError(
+            f"'{run.folder}' was trained with {name} = {old}, not {new}; resume it with the same settings,"
+            " or give another folder"
+        )

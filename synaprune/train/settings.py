@@ -1,0 +1,227 @@
+"""Every knob of a training run, once: recipe keys, command-line flags and `--help` all come from `Settings`.
+
+This file imports neither torch nor anything that does, so that `synaprune --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+from synaprune.errors import UsageError, nearest
+
+__all__ = ["Settings", "convert", "expected", "setting"]
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    fixed: bool = True,
+) -> Any:
+    """Declare one setting: its default, help text and allowed values; `fixed` ones may not change on resume."""
+    bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
+    bounds = {words: bound for words, bound in bounds.items() if bound is not None}
+    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of one training run.
+
+    Values are converted and checked on construction: `Settings(lr="0.1").lr` is `0.1`, `Settings(lr=-1)` raises.
+
+    Raises:
+        UsageError: a value of the wrong kind or range, or two settings that contradict each other.
+
+    """
+
+    task: str = setting("digits", "data set", choices=("cifar10", "digits", "mnist"))
+    model: str = setting(
+        "mlp",
+        "network: mlp has one hidden layer, cnn six convolutions and two linear layers",
+        choices=("cnn", "mlp"),
+    )
+    width: int = setting(200, "hidden neurons of the mlp, channels of the cnn", at_least=1)
+    time_steps: int = setting(8, "time steps for which each image is shown", at_least=1)
+    gain: float = setting(1.0, "factor on torch's default initial weights", above=0)
+    dropout: float = setting(
+        0.0,
+        "dropout rate before the first linear layer of the cnn, one mask for all time steps",
+        at_least=0,
+        below=1,
+    )
+
+    method: str = setting("grad_r", "how synapses come and go", choices=("dense", "grad_r"))
+    alpha: float | str | None = setting(
+        None, "strength of grad_r's prior: larger prunes more", choices=("auto",), at_least=0
+    )
+    sparsity: float | None = setting(None, "target sparsity of grad_r's prior", at_least=0, below=1)
+    exclude: tuple[str, ...] = setting((), "name patterns of weights that are never rewired, separated by commas")
+
+    base: str = setting("Adam", "optimizer of torch.optim that moves the weights or latents")
+    lr: float = setting(1e-3, "learning rate", above=0)
+    weight_decay: float | None = setting(None, "weight decay; left to the base optimizer when not given", at_least=0)
+    lr_schedule: str = setting(
+        "constant", "course of the learning rate after the warm-up", choices=("constant", "cosine")
+    )
+    warmup: float = setting(0.0, "epochs over which the learning rate rises linearly", at_least=0)
+    batch_size: int = setting(128, "images per step", at_least=1)
+    epochs: int = setting(30, "passes over the training set", at_least=1)
+    loss: str = setting(
+        "mse",
+        "mse: firing rates against one-hot; ce: cross-entropy of the mean output current; mse+ce: their sum",
+        choices=("ce", "mse", "mse+ce"),
+    )
+    clip_grad: float | None = setting(None, "largest norm of the gradient; longer ones are scaled", above=0)
+
+    augment: float = setting(
+        0.0,
+        "strength of the augmentation: random affine maps for mnist, crop and flip for cifar10",
+        at_least=0,
+        at_most=1,
+    )
+    augment_end: float | None = setting(
+        None, "strength after the fade; same as augment when not given", at_least=0, at_most=1
+    )
+    fade_start: float = setting(0.0, "share of training after which the strength fades", at_least=0, at_most=1)
+    fade_end: float = setting(1.0, "share of training at which the fade is over", at_least=0, at_most=1)
+
+    holdout: int = setting(
+        0, "validate on this many last training images; the test set is then not touched", at_least=0
+    )
+    seed: int = setting(0, "seed of everything random", at_least=0)
+    precision: str = setting("fp32", "bf16 computes the network in bfloat16", choices=("bf16", "fp32"))
+    compile: bool = setting(False, "compile the network with torch.compile")
+    device: str = setting("auto", "cpu, cuda, cuda:1, …; auto takes a GPU where there is one", fixed=False)
+    threads: int = setting(0, "CPU threads; 0 leaves the choice to torch", at_least=0, fixed=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, convert(field.name, getattr(self, field.name)))
+        if self.method == "dense":
+            for name in ("alpha", "sparsity"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"setting '{name}' belongs to method grad_r, not to {self.method}")
+        if self.model == "mlp" and self.dropout:
+            raise UsageError("setting 'dropout' belongs to model cnn; the mlp has none")
+        if self.task == "digits" and (self.augment or self.augment_end):
+            raise UsageError("setting 'augment' must be 0 for task digits, which has no augmentation")
+        if self.fade_start > self.fade_end:
+            raise UsageError(f"setting 'fade_start' ({self.fade_start}) must not be above 'fade_end' ({self.fade_end})")
+        if self.warmup > self.epochs:
+            raise UsageError(f"setting 'warmup' ({self.warmup}) must not be above 'epochs' ({self.epochs})")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "") -> Settings:
+        """Build settings from names and values as a recipe, a run's `settings.json` or flags hold them.
+
+        Raises:
+            UsageError: also for an unknown name; the sentence ends with the nearest known one.
+
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UsageError(f"unknown setting '{name}'{source and ' in ' + source}{nearest(name, known)}")
+        return cls(**values)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return all settings as plain data that JSON can hold."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+
+    def difference(self, other: Settings) -> str | None:
+        """Name the first setting in which a resumed run would differ from `other`; None when there is none."""
+        for field in dataclasses.fields(self):
+            if field.metadata["fixed"] and getattr(self, field.name) != getattr(other, field.name):
+                return field.name
+        return None
+
+
+def expected(name: str) -> str:
+    """Say in words what setting `name` may be: `'a number above 0'`.
+
+    >>> expected("lr")
+    'a number above 0'
+    """
+    metadata, kinds = Settings.__dataclass_fields__[name].metadata, _kinds(name)
+    bounds = " and ".join(f"{words} {bound}" for words, bound in metadata["bounds"].items())
+    options = [
+        words
+        for kind, words in (
+            (bool, "true or false"),
+            (int, f"a whole number {bounds}"),
+            (float, f"a number {bounds}"),
+            (tuple, "a list of names"),
+        )
+        if kind in kinds
+    ]
+    if metadata["choices"]:
+        options += metadata["choices"]
+    elif str in kinds:
+        options.append("a name")
+    if type(None) in kinds:
+        options.append("none")
+    options = [option.strip() for option in options]
+    return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+
+
+def convert(name: str, value: object) -> Any:
+    """Return `value` as the type of setting `name`; strings are read as the command line writes them.
+
+    >>> convert("lr", "1e-2"), convert("alpha", "auto"), convert("sparsity", "none")
+    (0.01, 'auto', None)
+    """
+    metadata, kinds = Settings.__dataclass_fields__[name].metadata, _kinds(name)
+    if type(None) in kinds and (value is None or value == "none"):
+        return None
+    if tuple in kinds:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+            return tuple(part.strip() for part in parts if part.strip())
+    if bool in kinds and (isinstance(value, bool) or value in ("true", "false")):
+        return value in (True, "true")
+    for kind in (int, float):
+        if kind in kinds and not isinstance(value, bool):
+            number = _number(kind, value)
+            if number is not None and _within(number, metadata["bounds"]):
+                return number
+    if str in kinds and isinstance(value, str) and value in (metadata["choices"] or (value,)):
+        return value
+    hint = nearest(value, metadata["choices"]) if isinstance(value, str) else ""
+    raise UsageError(f"setting '{name}' must be {expected(name)}, not {value!r}{hint}")
+
+
+@functools.cache
+def _kinds(name: str) -> tuple[type, ...]:
+    """Return the plain types of a field: `float | None` gives `(float, NoneType)`."""
+    hint = get_type_hints(Settings)[name]
+    members = get_args(hint) or (hint,)
+    return (tuple,) if Ellipsis in members else members
+
+
+def _number(kind: type, value: object) -> Any:
+    """Return `value` as a finite number of this kind, or None; an int setting takes no fraction."""
+    if not isinstance(value, str | int | float) or (kind is int and isinstance(value, float)):
+        return None
+    try:
+        number = kind(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _within(number: float, bounds: Mapping[str, float]) -> bool:
+    """Whether a number keeps its bounds."""
+    tests = {"above": operator.gt, "of at least": operator.ge, "below": operator.lt, "at most": operator.le}
+    return all(tests[words](number, bound) for words, bound in bounds.items())

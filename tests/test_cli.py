@@ -1,0 +1,184 @@
+"""The command line: exit codes, one sentence per fault, and the way from a recipe to a table."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from synaprune import cli
+from synaprune.train.run import Run
+
+SMALL = [
+    "train", "digits/grad_r", "--width", "16", "--time-steps=3", "--batch-size", "256", "--epochs", "2",
+    "--threads", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small run, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert cli.main([*SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def sentence(capsys):
+    """What was printed to stderr: one line, which begins with the program's name."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("synaprune: ")
+    return captured.err.removeprefix("synaprune: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train"], "the following arguments are required: RECIPE"),
+        (["train", "digits/gradr"], "unknown recipe 'digits/gradr'; did you mean 'digits/grad_r'?"),
+        (["train", "digits/grad_r", "--alhpa", "1"], "unknown setting '--alhpa'; did you mean '--alpha'?"),
+        (["train", "digits/grad_r", "--batch_size=3"], "unknown setting '--batch_size'; did you mean '--batch-size'?"),
+        (["train", "digits/grad_r", "--alph", "1"], "unknown setting '--alph'; did you mean '--alpha'?"),
+        (["train", "digits/grad_r", "--resum"], "unknown setting '--resum'; did you mean '--resume'?"),
+        (["train", "digits/grad_r", "more"], "unexpected argument 'more'"),
+        (["train", "digits/grad_r", "--lr"], "argument --lr: expected one argument"),
+        (["train", "digits/grad_r", "--lr", "fast"], "setting 'lr' must be a number above 0, not 'fast'"),
+        (["train", "digits/grad_r", "--alpha", "-1"], "setting 'alpha' must be a number of at least 0"),
+        (["train", "digits/dense", "--alpha", "0.1"], "setting 'alpha' belongs to method grad_r"),
+        (["train", "nowhere.toml"], "there is no recipe file 'nowhere.toml'"),
+        (["eval", "nowhere"], "there is no checkpoint 'nowhere/checkpoint.safetensors'"),
+    ],
+)
+def test_a_bad_request_is_one_sentence_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert said in sentence(capsys)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_key_in_a_recipe_names_recipe_and_nearest(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text("epoch = 3\n")
+    assert cli.main(["train", str(path)]) == 2
+    assert sentence(capsys) == f"unknown setting 'epoch' in recipe '{path}'; did you mean 'epochs'?"
+
+
+def test_train_shows_progress_table_accuracy_and_figure(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert cli.main([*SMALL, "--out", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert "epoch 2/2" in captured.err
+    assert "fc1.weight" in captured.out
+    last = Run(folder).metrics()[-1]
+    assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity" in captured.out
+    assert captured.out.splitlines()[-1] == f"figure: {folder / 'training.png'}"
+    assert (folder / "training.png").stat().st_size > 10_000
+    settings = Run(folder).settings()
+    assert (settings.width, settings.epochs, settings.alpha) == (16, 2, 0.14)
+
+
+def test_eval_prints_the_same_accuracy(trained, capsys):
+    assert cli.main(["eval", str(trained), "--device", "cpu"]) == 0
+    last = Run(trained).metrics()[-1]
+    out = capsys.readouterr().out
+    assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity, after epoch 2" in out
+    assert "fc2.weight" in out
+
+
+def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):
+    assert cli.main([*SMALL, "--out", str(trained)]) == 2
+    assert "already holds a run" in sentence(capsys)
+    assert cli.main([*SMALL, "--out", str(trained), "--resume"]) == 0
+    assert cli.main([*SMALL, "--out", str(trained), "--resume", "--lr", "0.5"]) == 2
+    assert "was trained with lr" in capsys.readouterr().err
+
+
+def test_runs_go_to_a_folder_named_after_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*SMALL, "--seed", "3", "--epochs", "1"]) == 0
+    assert os.listdir("runs") == ["digits-grad_r-3"]
+
+
+def test_recipes_lists_all_with_what_they_are(capsys):
+    assert cli.main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in lines]
+    assert names == sorted(names)
+    assert "digits/grad_r" in names
+    assert all(len(line.split()) > 4 for line in lines)
+
+
+def test_version_and_help(capsys):
+    for arguments, word in ((["--version"], "synaprune "), (["--help"], "recipes"), (["train", "--help"], "--alpha")):
+        with pytest.raises(SystemExit) as raised:
+            cli.main(arguments)
+        assert raised.value.code == 0
+        assert word in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from synaprune.cli import _parser; _parser().format_help()\n"
+        "print([m for m in ('spikingjelly', 'matplotlib', 'sklearn', 'tensorboard', 'rich') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("package", ["rich", "tensorboard.compat"])
+def test_without_the_extra_one_sentence_says_what_to_install(package, tmp_path, monkeypatch, capsys):
+    real = builtins.__import__
+
+    def absent(name, *args):
+        if name == package or name.startswith(package + "."):
+            raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+        return real(name, *args)
+
+    for name in [m for m in sys.modules if m.startswith((package, "synaprune.train.", "torch.utils.tensorboard"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", absent)
+    assert cli.main([*SMALL, "--out", str(tmp_path / "run")]) == 1
+    assert sentence(capsys) == f'{package} is not installed; run pip install "synaprune[train]"'
+
+
+def test_other_missing_modules_are_bugs_and_keep_their_traceback(monkeypatch):
+    def broken(*_):
+        raise ModuleNotFoundError("No module named 'synaprune.nothing'", name="synaprune.nothing")
+
+    monkeypatch.setattr(cli, "_recipes", broken)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["recipes"])
+
+
+def test_faults_of_the_machine_are_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert cli.main([*SMALL, "--out", str(blocked / "run")]) == 1
+    assert sentence(capsys) == f"Not a directory: '{blocked / 'run'}'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_the_last_finished_epoch_and_says_how_to_go_on(number, code, tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "synaprune", *SMALL, "--epochs", "1000", "--out", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoint.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    last = err.splitlines()[-1]
+    assert last.startswith("synaprune: interrupted; all finished epochs are saved, continue with: synaprune train")
+    assert last.endswith("--resume")
+    assert "Traceback" not in err
+    assert len(Run(folder).metrics()) >= 1
+    assert not list(folder.glob("*.tmp"))

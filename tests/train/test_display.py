@@ -1,0 +1,72 @@
+"""The live bar and the table."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from synaprune.train.display import Display, accuracy, table
+from synaprune.train.epoch import Progress
+
+METRICS = {
+    "epoch": 2,
+    "test_accuracy": 0.975,
+    "seconds": 1.25,
+    "connectivity": 0.05,
+    "layers": {
+        "fc1.weight": {"synapses": 12800, "left": 640, "connectivity": 0.05},
+        "fc2.weight": {"synapses": 2000, "left": 100, "connectivity": 0.05},
+    },
+    "neurons": {
+        "lif1": {"rate": 0.125, "silent": 90, "neurons": 200},
+        "lif2": {"rate": 0.0925, "silent": 0, "neurons": 10},
+    },
+}
+
+
+def written(**kwargs):
+    return Console(file=io.StringIO(), width=140, **kwargs)
+
+
+def test_elsewhere_than_in_a_terminal_one_line_per_epoch():
+    console = written(force_terminal=False)
+    with Display(console) as display:
+        display(Progress(2, 60, 7, 23, 0.5, 0.75, 0.25))
+        display(Progress(2, 60, 23, 23, 0.25, 0.9, 0.05, METRICS))
+    assert console.file.getvalue() == (
+        "epoch 2/60  loss 0.2500  train 90.00%  test 97.50%  connectivity 5.00%  1.2 s\n"
+    )
+
+
+def test_in_a_terminal_a_bar_with_everything():
+    console = written(force_terminal=True, color_system=None)
+    with Display(console) as display:
+        display(Progress(2, 60, 23, 23, 0.25, 0.9, 0.05, METRICS))
+        display(Progress(3, 60, 7, 23, 0.5, 0.75, 0.25))
+    last = console.file.getvalue().split("\r")[-1]
+    for part in ("epoch 3/60", "step 7/23", "eta", "loss 0.5000", "train 75.00%", "test 97.50%", "connectivity 25.00%"):
+        assert part in last
+
+
+def test_table_has_a_row_per_layer_and_sums():
+    console = written()
+    console.print(table(METRICS))
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
+    rows = [row for row in cells if row]
+    assert rows == [
+        ["fc1.weight", "12,800", "640", "5.00%", "0.1250", "90 of 200"],
+        ["fc2.weight", "2,000", "100", "5.00%", "0.0925", "0 of 10"],
+        ["all", "14,800", "740", "5.00%", "", ""],
+    ]
+
+
+def test_table_leaves_rates_out_where_layers_and_neurons_do_not_pair():
+    console = written()
+    console.print(table({**METRICS, "neurons": {"lif1": METRICS["neurons"]["lif1"]}}))
+    assert "0.1250" not in console.file.getvalue()
+
+
+def test_accuracy_says_of_which_part():
+    assert accuracy(METRICS) == ("test", 0.975)
+    assert accuracy({"validation_accuracy": 0.5}) == ("validation", 0.5)

@@ -1,0 +1,284 @@
+"""A run ends the same whether or not, and wherever, it was interrupted; and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from synaprune.errors import MachineError, UsageError
+from synaprune.optim import GradR
+from synaprune.train import checkpoint
+from synaprune.train.board import Board
+from synaprune.train.loop import evaluate, train
+from synaprune.train.run import Run
+from synaprune.train.settings import Settings
+
+SMALL = Settings(
+    width=16, time_steps=3, gain=3, alpha=0.1, lr=0.03, lr_schedule="cosine", batch_size=256, epochs=4, seed=5,
+    device="cpu", threads=1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(SMALL, folder)
+    return Run(folder)
+
+
+def assert_same(run, other):
+    """Weights, optimizer state and metrics (but for the seconds) are equal, bit for bit."""
+    a, b = (checkpoint.pack(checkpoint.load(r.checkpoint_path)) for r in (run, other))
+    assert a[0] == b[0]
+    assert list(a[1]) == list(b[1])
+    for name, tensor in a[1].items():
+        assert tensor.dtype == b[1][name].dtype
+        assert torch.equal(tensor, b[1][name]), name
+    lines = [[{**line, "seconds": 0} for line in r.metrics()] for r in (run, other)]
+    assert lines[0] == lines[1]
+
+
+def test_metrics_hold_what_was_promised(whole):
+    lines = whole.metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert set(line) == {
+            "epoch", "loss", "train_accuracy", "test_accuracy", "connectivity", "pruned", "regrown", "layers",
+            "neurons", "lr", "augment", "seconds",
+        }  # fmt: skip
+        for layer in line["layers"].values():
+            assert set(layer) == {"synapses", "left", "connectivity", "pruned", "regrown"}
+        for neurons in line["neurons"].values():
+            assert set(neurons) == {"rate", "silent", "neurons"}
+    assert lines[-1]["test_accuracy"] > lines[0]["test_accuracy"] > 0.11
+    assert lines[-1]["connectivity"] < lines[0]["connectivity"] < 1
+    assert sum(line["pruned"] - line["regrown"] for line in lines) == 1184 - sum(
+        layer["left"] for layer in lines[-1]["layers"].values()
+    )
+
+
+def test_the_same_settings_give_the_same_run(whole, tmp_path):
+    torch.rand(3)
+    train(SMALL, tmp_path)
+    assert_same(Run(tmp_path), whole)
+
+
+def test_the_callers_random_numbers_and_threads_stay(tmp_path):
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(dataclasses.replace(SMALL, epochs=1, threads=2 if threads == 1 else 1), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+class Stop(BaseException):
+    """What no code catches."""
+
+
+def stop_at(monkeypatch, owner, name, call):
+    """Let the given call of a function end the run, before it does anything."""
+    real, calls = getattr(owner, name), []
+
+    def stopping(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == call:
+            raise Stop
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, stopping)
+
+
+POINTS = {
+    "before the first epoch": (Board, "__enter__", 1),
+    "in the first epoch": (GradR, "step", 4),
+    "in the third epoch": (GradR, "step", 15),
+    "before the TensorBoard events": (Board, "write", 2),
+    "before the metrics": (Run, "append", 3),
+    "before the first checkpoint": (checkpoint, "save", 1),
+    "between metrics and checkpoint": (checkpoint, "save", 3),
+    "before the last checkpoint": (checkpoint, "save", 4),
+    "while the checkpoint is written": (os, "fsync", 6),
+    "while the checkpoint takes its place": (os, "replace", 4),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_resume_after_an_end_at(point, whole, tmp_path, monkeypatch):
+    stop_at(monkeypatch, *POINTS[point])
+    with pytest.raises(Stop):
+        train(SMALL, tmp_path)
+    monkeypatch.undo()
+    assert len(Run(tmp_path).metrics()) < 4 or point == "before the last checkpoint"
+    train(SMALL, tmp_path, resume=True)
+    assert_same(Run(tmp_path), whole)
+
+
+def test_resume_after_a_half_written_line(whole, tmp_path, monkeypatch):
+    def half(run, metrics):
+        with run.metrics_path.open("a") as file:
+            file.write(json.dumps(metrics)[: 40 * metrics["epoch"]] + "\n" * (metrics["epoch"] < 0))
+        raise Stop
+
+    monkeypatch.setattr(Run, "append", half)
+    with pytest.raises(Stop):
+        train(SMALL, tmp_path)
+    monkeypatch.undo()
+    train(SMALL, tmp_path, resume=True)
+    assert_same(Run(tmp_path), whole)
+
+
+@pytest.mark.slow
+def test_resume_after_sigkill_at_a_random_moment(whole, tmp_path):
+    recipe, folder = tmp_path / "small.toml", tmp_path / "run"
+    values = {name: value for name, value in SMALL.to_mapping().items() if value not in (None, [])}
+    recipe.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+    command = [sys.executable, "-m", "synaprune", "train", str(recipe), "--out", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.25))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert Run(folder).settings() == SMALL
+    train(SMALL, folder, resume=True)
+    assert_same(Run(folder), whole)
+
+
+def test_resume_of_a_finished_run_changes_nothing(whole):
+    before = {path.name: path.read_bytes() for path in whole.folder.iterdir() if path.is_file()}
+    assert train(SMALL, whole.folder, resume=True) == whole.metrics()[-1]
+    assert {name: (whole.folder / name).read_bytes() for name in before} == before
+
+
+def test_resume_may_change_threads_but_nothing_else(whole):
+    with pytest.raises(UsageError, match=r"was trained with lr = 0.03, not 0.1; resume it with the same settings"):
+        train(dataclasses.replace(SMALL, lr=0.1), whole.folder, resume=True)
+    with pytest.raises(UsageError, match="was trained with epochs = 4, not 5"):
+        train(dataclasses.replace(SMALL, epochs=5), whole.folder, resume=True)
+    train(dataclasses.replace(SMALL, threads=2), whole.folder, resume=True)
+
+
+def test_a_taken_folder_and_one_without_a_run(whole, tmp_path):
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(SMALL, whole.folder)
+    with pytest.raises(UsageError, match="holds no run"):
+        train(SMALL, tmp_path, resume=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_cannot_work_leave_no_folder(tmp_path):
+    folder = tmp_path / "run"
+    for values, sentence in (
+        ({"base": "Adm"}, "torch.optim has no optimizer 'Adm'; did you mean 'Adam'?"),
+        ({"base": "LBFGS"}, "LBFGS cannot be the base"),
+        ({"sparsity": 0.2}, "sparsity"),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99' on this machine; give --device cpu"),
+        ({"device": "toaster"}, "there is no device 'toaster'"),
+        ({"holdout": 5000}, "cannot hold out 5000"),
+        ({"exclude": ("nothing",)}, "nothing"),
+    ):
+        with pytest.raises(UsageError) as raised:
+            train(dataclasses.replace(SMALL, **values), folder)
+        assert sentence in str(raised.value)
+        assert "\n" not in str(raised.value)
+    assert not folder.exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(whole, tmp_path):
+    wider = dataclasses.replace(SMALL, width=17)
+    run = Run(tmp_path)
+    run.create(wider)
+    run.checkpoint_path.write_bytes(whole.checkpoint_path.read_bytes())
+    with pytest.raises(UsageError, match=r"is of another model: '.*' is \(16, 64\) there, \(17, 64\) here"):
+        train(wider, tmp_path, resume=True)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(whole, tmp_path, monkeypatch):
+    real, calls = os.fsync, []
+
+    def filling(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 6:  # settings, no metrics, then metrics and checkpoint of each epoch
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    with pytest.raises(MachineError, match="no space left on the disk"):
+        train(SMALL, tmp_path)
+    monkeypatch.undo()
+    assert checkpoint.load(Run(tmp_path).checkpoint_path)["epoch"] == 1
+    assert not list(tmp_path.glob("*.tmp"))
+    train(SMALL, tmp_path, resume=True)
+    assert_same(Run(tmp_path), whole)
+
+
+def test_reports_epochs_with_their_metrics(tmp_path):
+    reports = []
+    train(dataclasses.replace(SMALL, epochs=2), tmp_path, report=reports.append)
+    finished = [report for report in reports if report.metrics is not None]
+    assert [report.metrics for report in finished] == Run(tmp_path).metrics()
+    assert [report[:4] for report in finished] == [(1, 2, 6, 6), (2, 2, 6, 6)]
+
+
+def test_tensorboard_has_scalars_and_histograms_once_per_epoch(tmp_path, monkeypatch):
+    stop_at(monkeypatch, checkpoint, "save", 2)
+    with pytest.raises(Stop):
+        train(SMALL, tmp_path)
+    monkeypatch.undo()
+    time.sleep(1.1)  # event files are named by the second
+    last = train(SMALL, tmp_path, resume=True)
+    events = EventAccumulator(str(Run(tmp_path).tensorboard_path))
+    events.Reload()
+    for tag, value in (("test_accuracy", last["test_accuracy"]), ("connectivity", last["connectivity"])):
+        points = events.Scalars(tag)
+        assert [point.step for point in points] == [1, 2, 3, 4]
+        assert points[-1].value == pytest.approx(value)
+    names = list(last["layers"])
+    assert set(events.Tags()["histograms"]) == {f"{kind}/{name}" for kind in ("w", "theta") for name in names}
+    for name in names:
+        layer = last["layers"][name]
+        assert events.Histograms(f"w/{name}")[-1].histogram_value.num == layer["left"]
+        theta = events.Histograms(f"theta/{name}")[-1].histogram_value
+        assert sum(theta.bucket) == theta.num == layer["synapses"]
+        assert sum(n for n, limit in zip(theta.bucket, theta.bucket_limit) if limit <= 0) <= theta.num - layer["left"]
+
+
+def test_evaluate_measures_the_checkpoint_anew(whole):
+    figures, last = evaluate(whole.folder), whole.metrics()[-1]
+    assert figures["epoch"] == 4
+    for name in ("test_accuracy", "neurons", "connectivity"):
+        assert figures[name] == last[name]
+    assert {name: layer["left"] for name, layer in figures["layers"].items()} == {
+        name: layer["left"] for name, layer in last["layers"].items()
+    }
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no checkpoint '.*'; give the folder of a run"):
+        evaluate(tmp_path)
+
+
+def test_a_held_out_run_reports_validation_accuracy(tmp_path):
+    metrics = train(dataclasses.replace(SMALL, epochs=1, holdout=200), tmp_path)
+    assert "test_accuracy" not in metrics
+    assert evaluate(tmp_path)["validation_accuracy"] == metrics["validation_accuracy"]
+
+
+@pytest.mark.slow
+def test_compile_trains_and_keeps_the_names(tmp_path):
+    metrics = train(dataclasses.replace(SMALL, epochs=1, compile=True), tmp_path)
+    assert metrics["train_accuracy"] > 0.15
+    names = checkpoint.load(Run(tmp_path).checkpoint_path)["model"]
+    assert not any("_orig_mod" in name for name in names)

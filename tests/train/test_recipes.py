@@ -1,0 +1,65 @@
+"""Recipes: all of them parse, say what they are, and give reasons."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+
+import pytest
+
+from synaprune.errors import UsageError
+from synaprune.train import recipes
+from synaprune.train.settings import Settings
+
+FOLDER = resources.files("synaprune") / "recipes"
+
+
+def test_names_are_the_files():
+    assert {"digits/grad_r", "digits/dense", "mnist/published", "cifar10/published"} <= set(recipes.names())
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipe_parses_belongs_to_its_folder_and_gives_reasons(name):
+    settings = Settings.from_mapping(recipes.read(name))
+    assert settings.task == name.split("/")[0]
+    assert len(recipes.describe(name)) > 20
+    assert (FOLDER / f"{name}.toml").read_text().count("#") >= 5
+
+
+def test_published_values():
+    cifar10 = Settings.from_mapping(recipes.read("cifar10/published"))
+    assert (cifar10.lr, cifar10.batch_size, cifar10.epochs) == (1e-4, 16, 2048)
+    assert (cifar10.alpha, cifar10.sparsity, cifar10.width, cifar10.dropout) == (1e-3, 0.95, 256, 0.5)
+    mnist = Settings.from_mapping(recipes.read("mnist/published"))
+    assert (mnist.lr, mnist.batch_size, mnist.epochs, mnist.width) == (1e-3, 128, 30, 800)
+    assert (mnist.alpha, mnist.loss, mnist.augment, mnist.augment_end) == (0.05, "mse", 1.0, None)
+
+
+def test_a_recipe_may_be_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("# mine\nlr = 0.5\n")
+    assert recipes.read(str(path)) == {"lr": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("digits/gradr", "unknown recipe 'digits/gradr'; did you mean 'digits/grad_r'?"),
+        ("zzz", "unknown recipe 'zzz'; `synaprune recipes` lists all"),
+        ("nowhere.toml", "there is no recipe file 'nowhere.toml'"),
+    ],
+)
+def test_unknown_recipe(name, sentence):
+    with pytest.raises(UsageError) as raised:
+        recipes.read(name)
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize("content", [b"lr = ", b"\xff\xfe"])
+def test_a_file_that_is_not_toml(tmp_path, content):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="is not valid TOML") as raised:
+        recipes.read(str(path))
+    assert str(path) in str(raised.value)
+    assert not isinstance(raised.value, tomllib.TOMLDecodeError)

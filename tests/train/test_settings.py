@@ -1,0 +1,141 @@
+"""Settings: one field, one type, one range, whether it comes from TOML, a flag, JSON or Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+
+import pytest
+
+from synaprune import cli
+from synaprune.data import DATASETS
+from synaprune.errors import UsageError
+from synaprune.models import MODELS
+from synaprune.optim import METHODS
+from synaprune.train.settings import Settings, expected
+
+# For every setting a value that is not its default, as TOML writes it and as the command line does.
+SAMPLES = {
+    "task": ('"mnist"', "mnist"),
+    "model": ('"cnn"', "cnn"),
+    "width": ("32", "32"),
+    "time_steps": ("4", "4"),
+    "gain": ("3", "3"),
+    "dropout": ("0.25", "0.25"),
+    "method": ('"dense"', "dense"),
+    "alpha": ("5e-2", "5e-2"),
+    "sparsity": ("0.9", "0.9"),
+    "exclude": ('["fc2.*", "conv1.*"]', "fc2.*, conv1.*"),
+    "base": ('"SGD"', "SGD"),
+    "lr": ("0.03", "0.03"),
+    "weight_decay": ("0.0", "0"),
+    "lr_schedule": ('"cosine"', "cosine"),
+    "warmup": ("0.5", "0.5"),
+    "batch_size": ("64", "64"),
+    "epochs": ("60", "60"),
+    "loss": ('"mse+ce"', "mse+ce"),
+    "clip_grad": ("1", "1"),
+    "augment": ("0.5", "0.5"),
+    "augment_end": ("0.25", "0.25"),
+    "fade_start": ("0.4", "0.4"),
+    "fade_end": ("0.8", "0.8"),
+    "holdout": ("100", "100"),
+    "seed": ("7", "7"),
+    "precision": ('"bf16"', "bf16"),
+    "compile": ("true", None),
+    "device": ('"cpu"', "cpu"),
+    "threads": ("1", "1"),
+}
+# What some settings need beside them to make sense.
+COMPANIONS = {"dropout": {"model": "cnn"}, "augment": {"task": "mnist"}, "augment_end": {"task": "mnist"}}
+
+
+def test_samples_cover_every_setting():
+    assert list(SAMPLES) == [field.name for field in dataclasses.fields(Settings)]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_toml_flag_json_and_python_agree(name):
+    toml, flag = SAMPLES[name]
+    beside = COMPANIONS.get(name, {})
+    value = tomllib.loads(f"{name} = {toml}")[name]
+    from_toml = Settings.from_mapping({**beside, name: value})
+    flags = ["--" + name.replace("_", "-"), *([] if flag is None else [flag])]
+    options = vars(cli._parser().parse_args(["train", "digits/grad_r", *flags]))
+    assert Settings.from_mapping({**beside, name: options[name]}) == from_toml
+    assert Settings.from_mapping(json.loads(json.dumps(from_toml.to_mapping()))) == from_toml
+    kinds = (getattr(from_toml, name), getattr(Settings(), name))
+    assert kinds[0] != kinds[1]
+    assert kinds[1] is None or type(kinds[0]) is type(kinds[1])
+
+
+def test_every_flag_shows_its_help_and_default(capsys):
+    with pytest.raises(SystemExit):
+        cli._parser().parse_args(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(Settings):
+        assert f"{field.metadata['help']} ({expected(field.name)}) [" in shown.replace("- ", "-")
+
+
+@pytest.mark.parametrize(("field", "known"), [("task", DATASETS), ("model", MODELS), ("method", METHODS)])
+def test_choices_are_what_the_layers_offer(field, known):
+    assert list(Settings.__dataclass_fields__[field].metadata["choices"]) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("task", "minst", "must be cifar10, digits or mnist, not 'minst'; did you mean 'mnist'?"),
+        ("width", 0, "must be a whole number of at least 1, not 0"),
+        ("width", 2.5, "must be a whole number of at least 1, not 2.5"),
+        ("width", True, "must be a whole number of at least 1, not True"),
+        ("lr", 0, "must be a number above 0, not 0"),
+        ("lr", "fast", "must be a number above 0, not 'fast'"),
+        ("lr", float("nan"), "must be a number above 0, not nan"),
+        ("lr", "inf", "must be a number above 0, not 'inf'"),
+        ("lr", None, "must be a number above 0, not None"),
+        ("alpha", -0.1, "must be a number of at least 0, auto or none, not -0.1"),
+        ("alpha", "atuo", "must be a number of at least 0, auto or none, not 'atuo'; did you mean 'auto'?"),
+        ("sparsity", 1, "must be a number of at least 0 and below 1 or none, not 1"),
+        ("dropout", 1.0, "must be a number of at least 0 and below 1, not 1.0"),
+        ("augment", 1.5, "must be a number of at least 0 and at most 1, not 1.5"),
+        ("exclude", [1], "must be a list of names, not [1]"),
+        ("compile", "yes", "must be true or false, not 'yes'"),
+        ("compile", 1, "must be true or false, not 1"),
+        ("seed", -1, "must be a whole number of at least 0, not -1"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(name, value, sentence):
+    with pytest.raises(UsageError) as raised:
+        Settings.from_mapping({name: value})
+    assert str(raised.value) == f"setting '{name}' {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("values", "culprit"),
+    [
+        ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to method grad_r"),
+        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to method grad_r"),
+        ({"model": "mlp", "dropout": 0.5}, "'dropout' belongs to model cnn"),
+        ({"task": "digits", "augment": 1.0}, "'augment' must be 0 for task digits"),
+        ({"task": "digits", "augment_end": 1.0}, "'augment' must be 0 for task digits"),
+        ({"fade_start": 0.8, "fade_end": 0.4}, r"'fade_start' \(0.8\) must not be above 'fade_end' \(0.4\)"),
+        ({"warmup": 31.0}, r"'warmup' \(31.0\) must not be above 'epochs' \(30\)"),
+    ],
+)
+def test_contradictions_are_refused(values, culprit):
+    with pytest.raises(UsageError, match=culprit):
+        Settings(**values)
+
+
+def test_unknown_setting_names_the_nearest_and_its_source():
+    with pytest.raises(UsageError) as raised:
+        Settings.from_mapping({"bacth_size": 3}, source="recipe 'x'")
+    assert str(raised.value) == "unknown setting 'bacth_size' in recipe 'x'; did you mean 'batch_size'?"
+
+
+def test_difference_passes_over_what_a_resumed_run_may_change():
+    assert Settings().difference(Settings(device="cpu", threads=1)) is None
+    assert Settings().difference(Settings(epochs=31, threads=1)) == "epochs"
+    assert Settings(exclude=("a",)).difference(Settings(exclude="a")) is None
