@@ -45,7 +45,7 @@ def run(point: str, seed: int) -> str:
         # The folder is a path of this machine, so the record names the command without it.
         record = {"point": point, "command": f"synaprune {' '.join(command[:-1])}", "commit": commit()}
         path.write_text(json.dumps({**record, **result(folder)}, indent=1) + "\n")
-    final = json.loads(path.read_text())["final"]
+    final = json.loads(path.read_text())["metrics"]
     return f"{name}: {final['test_accuracy']:.2%} at {final['connectivity']:.2%}"
 
 
@@ -67,7 +67,7 @@ def table() -> str:
             figures = [
                 f"{statistics.mean(values):.2f} % ({min(values):.2f}–{max(values):.2f})"
                 for key in ("test_accuracy", "connectivity")
-                for values in [[100 * r["final"][key] for r in runs]]
+                for values in [[100 * r["metrics"][key] for r in runs]]
             ]
             seeds = ", ".join(str(r["settings"]["seed"]) for r in runs)
             lines.append(f"| {point} | `{recipe}` | {' | '.join(figures)} | {runs[0]['final']['epoch']} | {seeds} |")
