@@ -7,7 +7,8 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --constraint const
 .PHONY: demo test lint wheel clean
 
 demo: .venv/train.done
-	$(BIN)/synaprune train digits/grad_r --out runs/demo --overwrite
+	rm -rf runs/demo
+	$(BIN)/synaprune train digits/grad_r --out runs/demo
 
 test: lint wheel
 	$(BIN)/python -m pytest

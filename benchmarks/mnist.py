@@ -79,9 +79,9 @@ def commit() -> str:
 
 
 def table(points: dict[str, tuple[str, dict[str, str]]], accuracy: str) -> str:
-    """Return results as a Markdown table: mean and range over the seeds at the final epoch."""
+    """Return results as a Markdown table: means, with the range over the seeds, at the final epoch."""
     lines = [
-        f"| point | recipe | {accuracy.replace('_', ' ')}, mean (range) | connectivity, mean (range) | epochs | seeds |",
+        f"| point | recipe | {accuracy.replace('_', ' ')} | connectivity | epochs | seeds |",
         "| --- | --- | --- | --- | ---: | --- |",
     ]
     for point, (recipe, _) in points.items():
