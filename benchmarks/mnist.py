@@ -39,15 +39,15 @@ TRIALS: dict[str, tuple[str, dict[str, str]]] = {
         "dense": DENSE,
         "dense-lr-1e-3": {**DENSE, "lr": "1e-3"},
         "dense-lr-4e-3": {**DENSE, "lr": "4e-3"},
-        "dense-loss-mse": {**DENSE, "loss": "mse"},
+        "dense-loss-mse+ce": {**DENSE, "loss": "mse+ce"},
         "dense-augment-end-0.1": {**DENSE, "augment_end": "0.1"},
-        "dense-gain-1": {**DENSE, "gain": "1"},
+        "dense-gain-2.5": {**DENSE, "gain": "2.5"},
         "grad_r": {},
         "grad_r-lr-2e-3": {"lr": "2e-3"},
         "grad_r-lr-1e-2": {"lr": "1e-2"},
-        "grad_r-loss-mse": {"loss": "mse"},
+        "grad_r-loss-mse+ce": {"loss": "mse+ce"},
         "grad_r-augment-end-0.1": {"augment_end": "0.1"},
-        "grad_r-gain-1": {"gain": "1"},
+        "grad_r-gain-2.5": {"gain": "2.5"},
     }.items()
 }
 

@@ -130,12 +130,15 @@ def _backward_in_place(
     constant: bool,
 ) -> tuple[Tensor, Tensor]:
     grad = grad_v.clone()
-    grad_x = torch.zeros_like(grad if constant else spikes)
+    grad_x = torch.zeros_like(grad) if constant else torch.empty_like(spikes)
     for t in reversed(range(len(spikes))):
         grad.addcmul_(grad, spikes[t], value=-1.0).addcdiv_(grad_spikes[t], bends[t], value=alpha / 2)
-        (grad_x if constant else grad_x[t]).add_(grad)
+        if constant:
+            grad_x.add_(grad, alpha=1 / tau)
+        else:
+            torch.mul(grad, 1 / tau, out=grad_x[t])
         grad.mul_(1 - 1 / tau)
-    return grad_x.div_(tau), grad
+    return grad_x, grad
 
 
 def _forward_traced(

@@ -59,7 +59,7 @@ def train(
         data = build.dataset(settings, data_dir, device)
         network = build.model(settings, data)
         optimizer = build.optimizer(settings, network)
-        forward = torch.compile(network) if settings.compile else network
+        forward = torch.compile(network, dynamic=False) if settings.compile else network
         finished = 0
         if not resume:
             run.create(settings, command)
