@@ -17,9 +17,9 @@ class SpikingCNN(Network):
     """3 × (conv, BN, LIF), pool, 3 × (conv, BN, LIF), pool, dropout, fc, LIF, fc, LIF, vote; no biases.
 
     The first convolution and its normalisation are computed once and injected at each time step. Each class
-    has ten output neurons, whose mean is its vote. Dropout draws one mask per image for all time steps; batch
-    normalisation takes its statistics over time steps and images together. 256 channels and images of 32×32
-    have 36,715,264 synapses.
+    has ten output neurons, whose mean is its vote. Dropout draws one mask per image for all time steps. Batch
+    normalisation takes its statistics in training over time steps and images together, as STDS does; the code
+    released with Grad R takes them at each time step. 256 channels and 32×32 pixels have 36,715,264 synapses.
 
     Args:
         in_channels, classes: of the images.

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from synaprune.errors import UsageError
@@ -53,7 +54,7 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
     last = epochs[-1]
     path = run.folder / "training.png"
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 8.5), dpi=144, layout="constrained")
+        figure = Figure(figsize=(8, 8.5), dpi=144, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         figure.suptitle(
             f"{settings.task}, {METHOD_NAMES[settings.method]}: {last[f'{part}_accuracy']:.2%} {part} accuracy"

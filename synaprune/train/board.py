@@ -1,14 +1,21 @@
-"""TensorBoard: scalars and histograms of a run."""
+"""TensorBoard: scalars and histograms of a run.
+
+The events are written here and now, where torch's `SummaryWriter` leaves it to a thread: a full disk is then an
+error of the run like any other, and no event is still in a queue when a run is killed.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import summary
 
 from synaprune.optim.rewirer import Rewirer
 from synaprune.synapses import find_synapses
@@ -19,10 +26,18 @@ BINS = 64
 
 
 class Board:
-    """Event files in a folder; those of epochs after `start` are declared void, as a resumed run repeats them."""
+    """An event file in a folder for the epochs after `start`.
+
+    A resumed run repeats epochs of earlier files; they are declared void. One that resumes at the same epoch as
+    an earlier try replaces its file.
+    """
 
     def __init__(self, folder: Path, start: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
+        folder.mkdir(exist_ok=True)
+        self._file = (folder / f"events.out.tfevents.{start:06d}").open("wb")
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
+        self._add(step=start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def __enter__(self) -> Board:
         return self
@@ -30,20 +45,23 @@ class Board:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        self._file.close()
 
     def write(self, metrics: dict[str, Any], network: nn.Module, optimizer: Rewirer) -> None:
         """Write one epoch: all figures of `metrics`, w of the synapses that exist, and θ of all rewired ones."""
         epoch = metrics["epoch"]
         for tag, value in _flat(metrics):
-            self._writer.add_scalar(tag, value, epoch)
+            self._add(step=epoch, summary=summary.scalar(tag, value))
         rewired = {p for group in optimizer.param_groups if group["rewire"] for p in group["params"]}
         for synapse in find_synapses(network):
             weight = synapse.parameter.detach()
             self._histogram(f"w/{synapse.name}", weight[weight != 0], epoch)
             if synapse.parameter in rewired:
                 self._histogram(f"theta/{synapse.name}", optimizer.theta(synapse.parameter), epoch)
-        self._writer.flush()
+        self._file.flush()
+
+    def _add(self, **content: Any) -> None:
+        self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
 
     def _histogram(self, tag: str, values: Tensor, epoch: int) -> None:
         """Write a histogram counted on the values' device: tens of millions of them need not come to the CPU."""
@@ -51,19 +69,17 @@ class Board:
             return
         values = values.float().flatten()
         low, high = (bound.item() for bound in torch.aminmax(values))
-        counts = torch.histc(values, BINS, low, high)
-        limits = torch.linspace(low, high, BINS + 1)[1:]
-        self._writer.add_histogram_raw(
+        histogram = summary.histogram_raw(
             tag,
             min=low,
             max=high,
             num=values.numel(),
             sum=values.sum().item(),
             sum_squares=values.square().sum().item(),
-            bucket_limits=limits.tolist(),
-            bucket_counts=counts.tolist(),
-            global_step=epoch,
+            bucket_limits=torch.linspace(low, high, BINS + 1)[1:].tolist(),
+            bucket_counts=torch.histc(values, BINS, low, high).tolist(),
         )
+        self._add(step=epoch, summary=histogram)
 
 
 def _flat(metrics: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

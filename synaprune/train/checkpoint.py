@@ -21,7 +21,7 @@ import torch
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["FORMAT", "check_model", "load", "pack", "replacing", "save", "unpack"]
+__all__ = ["FORMAT", "check_model", "full_disk_named", "load", "pack", "replacing", "save", "unpack"]
 
 FORMAT = 1
 """Version of the file's layout; raised when older readers would misread a file."""
@@ -151,15 +151,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with full_disk_named(path), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(
-                f"no space left on the disk for '{path}'; what it held is kept: free some space and resume"
-            ) from error
         raise
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a sentence that names what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MachineError(
+            f"no space left on the disk for '{path}'; what it held is kept: free some space and resume"
+        ) from error

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import Progress as OneLine
 from rich.table import Table
+from rich.text import Text
 
 from synaprune.train.epoch import Progress
 
 __all__ = ["Display", "accuracy", "table"]
+
+
+class _Bar(OneLine):
+    """A bar with the figures in a second line, so that both fit into 80 columns."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.figures)
 
 
 class Display:
@@ -22,14 +34,13 @@ class Display:
         self._console = console
         self._task: TaskID | None = None
         self._tested = ""
-        self._bar = Bar(
+        self._bar = _Bar(
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             TextColumn("step {task.fields[step]}"),
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
             console=console,
             refresh_per_second=4,
             disable=not console.is_terminal,
@@ -58,7 +69,8 @@ class Display:
                 self._console.print(f"epoch {epoch}  {figures}  {seconds:.1f} s", soft_wrap=True, highlight=False)
             return
         done = (progress.epoch - 1) * progress.steps + progress.step
-        fields: dict[str, Any] = {"epoch": epoch, "step": f"{progress.step}/{progress.steps}", "figures": figures}
+        fields: dict[str, Any] = {"epoch": epoch, "step": f"{progress.step}/{progress.steps}"}
+        self._bar.figures = figures
         if self._task is None:  # a resumed run's bar must not take its first epochs for done in no time
             total = progress.epochs * progress.steps
             self._task = self._bar.add_task("", total=total, completed=done, **fields)

@@ -72,7 +72,7 @@ def train(
         run.cut(finished)
         steps = schedule.steps_per_epoch(settings, len(data.train_labels))
         optimizer.turnover()  # counts from here
-        with Board(run.tensorboard_path, finished) as board:
+        with checkpoint.full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
             for epoch in range(finished + 1, settings.epochs + 1):
                 started = time.monotonic()
                 metrics: dict[str, Any] = {"epoch": epoch}
