@@ -10,6 +10,7 @@ import dataclasses
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, unknown = _parser().parse_known_args(arguments)
         if unknown:
             _refuse(unknown)
-        options.run(options, arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            options.run(options, arguments)
     except (UsageError, MachineError) as error:
         return _complain(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -130,7 +133,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         again = shlex.join(command if options.resume else [*command, "--resume"])
         raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
     result = run.result(folder)
-    _show(result["metrics"], f"{result['metrics']['epoch']} epochs in {result['seconds']:.1f} s")
+    _show(result["metrics"], f"after epoch {result['metrics']['epoch']} ({result['seconds']:.1f} s)")
     print(f"figure: {training_figure(folder)}")
 
 
@@ -181,6 +184,11 @@ def _complain(sentence: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
     print("synaprune:", " ".join(sentence.split()), file=sys.stderr)
     return code
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line, without the line of source that raised it."""
+    _complain(str(message), 0)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_train_shows_progress_table_accuracy_and_figure(tmp_path, capsys):
     assert cli.main([*SMALL, "--out", str(folder)]) == 0
     captured = capsys.readouterr()
     assert "epoch 2/2" in captured.err
-    assert "fc1.weight" in captured.out
+    assert "fc1" in captured.out
     last = Run(folder).metrics()[-1]
     assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity" in captured.out
     assert captured.out.splitlines()[-1] == f"figure: {folder / 'training.png'}"
@@ -90,7 +91,7 @@ def test_eval_prints_the_same_accuracy(trained, capsys):
     last = Run(trained).metrics()[-1]
     out = capsys.readouterr().out
     assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity, after epoch 2" in out
-    assert "fc2.weight" in out
+    assert "fc2" in out
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):
@@ -162,6 +163,17 @@ def test_faults_of_the_machine_are_one_sentence_and_exit_code_1(tmp_path, monkey
     blocked.write_text("")
     assert cli.main([*SMALL, "--out", str(blocked / "run")]) == 1
     assert sentence(capsys) == f"Not a directory: '{blocked / 'run'}'"
+
+
+def test_a_warning_is_one_line(monkeypatch, capsys):
+    def warning(*_):
+        warnings.warn("sparsity has no effect here", stacklevel=1)
+
+    monkeypatch.setattr(cli, "_recipes", warning)
+    shown = warnings.showwarning
+    assert cli.main(["recipes"]) == 0
+    assert sentence(capsys) == "sparsity has no effect here"
+    assert warnings.showwarning is shown
 
 
 @pytest.mark.slow

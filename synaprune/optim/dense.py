@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from synaprune.optim.rewirer import Params, Rewirer
+from synaprune.optim.groups import Params
+from synaprune.optim.rewirer import Rewirer
 
 __all__ = ["Dense"]
 

@@ -24,7 +24,9 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, latents
-from synaprune.optim.rewirer import Group, Params, Rewirer, State
+from synaprune.optim.groups import Group, Params
+from synaprune.optim.latent_optimizer import State
+from synaprune.optim.rewirer import Rewirer
 
 __all__ = ["GradR"]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from synaprune.errors import UsageError
 
-__all__ = ["bury", "drift", "in_layout_of", "latent_dtype", "project", "start"]
+__all__ = ["bury", "drift", "in_layout_of", "latent_dtype", "own", "project", "start"]
 
 QUANTUM = 2.0**-10
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
@@ -63,6 +63,21 @@ def start(weight: Tensor, margin: float, seed: int) -> dict[str, Any]:
         if count < weight.numel():
             latent[unsigned] = sign[unsigned] * -margin
     return {"latent": latent, "sign": sign, "offset": 0.0, "steps": 0}
+
+
+def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a loaded state with tensors of its own, in the memory layout of the weight."""
+    owned: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            owned[key] = own(weight, value)
+        elif isinstance(value, Tensor):
+            owned[key] = in_layout_of(weight, value) if value.shape == weight.shape else value.clone()
+        else:
+            owned[key] = value
+    if "absent" in owned:
+        owned["absent"] = owned["absent"].bool()
+    return owned
 
 
 def drift(state: dict[str, Any], amount: float) -> None:

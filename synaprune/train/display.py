@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as OneLine
@@ -85,20 +86,25 @@ def accuracy(metrics: dict[str, Any]) -> tuple[str, float]:
 
 
 def table(metrics: dict[str, Any]) -> Table:
-    """Return one row per layer of synapses, with the neurons that it drives, and a row of sums."""
+    """Return one row per layer of synapses, with the neurons that it drives and how many are silent, and sums."""
     layers, neurons = metrics["layers"], metrics["neurons"]
     # Both are in the order of the network; in its networks each layer of synapses drives one of neurons.
     driven = list(neurons.values()) if len(neurons) == len(layers) else [None] * len(layers)
-    grid = Table(show_footer=True)
+    grid = Table(show_footer=True, box=box.SIMPLE)
     total, left = (sum(layer[key] for layer in layers.values()) for key in ("synapses", "left"))
     grid.add_column("layer", "all")
     grid.add_column("synapses", f"{total:,}", justify="right")
     grid.add_column("left", f"{left:,}", justify="right")
     grid.add_column("connectivity", f"{left / total:.2%}", justify="right")
     grid.add_column("firing rate", justify="right")
-    grid.add_column("silent neurons", justify="right")
+    grid.add_column("silent", justify="right")
     for (name, layer), driven_neurons in zip(layers.items(), driven):
-        row = [name, f"{layer['synapses']:,}", f"{layer['left']:,}", f"{layer['connectivity']:.2%}"]
+        row = [
+            name.removesuffix(".weight"),
+            f"{layer['synapses']:,}",
+            f"{layer['left']:,}",
+            f"{layer['connectivity']:.2%}",
+        ]
         if driven_neurons is not None:
             row.append(f"{driven_neurons['rate']:.4f}")
             row.append(f"{driven_neurons['silent']:,} of {driven_neurons['neurons']:,}")

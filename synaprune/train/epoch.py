@@ -71,7 +71,7 @@ def train_epoch(
     """
     images, labels = data.train_images, data.train_labels
     device, count = images.device, len(labels)
-    pass
+    torch.manual_seed(build.seed(settings, epoch, 0))  # dropout
     order = torch.Generator(device).manual_seed(build.seed(settings, epoch, 1))
     noise = torch.Generator(device).manual_seed(build.seed(settings, epoch, 2))
     augment = AUGMENTATIONS.get(data.name)

@@ -1,0 +1,61 @@
+"""What a user hands to a rewiring method, as parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from synaprune.errors import UsageError
+from synaprune.synapses import find_synapses
+
+__all__ = ["Group", "Params", "groups_of"]
+
+Params = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+Group = dict[str, Any]
+
+
+def groups_of(params: Params, exclude: Iterable[str] = ()) -> list[Group]:
+    """Return parameter groups whose members are lists.
+
+    Of a module these are the rewired synapses, the excluded ones, and everything else that is trained.
+
+    Raises:
+        UsageError: a single tensor, a module without synapses, or `exclude` where there are no names.
+    """
+    if isinstance(params, nn.Module):
+        return _of_module(params, tuple(exclude))
+    if exclude:
+        raise UsageError("exclude takes names, so it needs a module; in a list, give a group rewire=False instead")
+    return _of_tensors(params)
+
+
+def _of_module(module: nn.Module, exclude: tuple[str, ...]) -> list[Group]:
+    everything = find_synapses(module)
+    rewired = find_synapses(module, exclude=exclude)
+    if not len(rewired):
+        raise UsageError(f"{type(module).__name__} has no synapses to rewire; print(find_synapses(model)) says why")
+    chosen = {id(synapse.parameter) for synapse in rewired}
+    spared = [(s.name, s.parameter) for s in everything if id(s.parameter) not in chosen]
+    synapses = {id(synapse.parameter) for synapse in everything}
+    rest = [(n, p) for n, p in module.named_parameters() if p.requires_grad and id(p) not in synapses]
+    groups: list[Group] = [
+        {"params": [(s.name, s.parameter) for s in rewired]},
+        {"params": spared, "rewire": False},
+        {"params": rest, "rewire": False, "synapses": False},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _of_tensors(params: Params) -> list[Group]:
+    if isinstance(params, Tensor):
+        raise UsageError("params is a single tensor; pass a module or a list of tensors")
+    entries: list[Any] = list(params)  # type: ignore[arg-type]
+    if not entries or not isinstance(entries[0], dict):
+        entries = [{"params": entries}]
+    groups = []
+    for group in entries:
+        members = group["params"]
+        groups.append({**group, "params": [members] if isinstance(members, Tensor) else list(members)})
+    return groups

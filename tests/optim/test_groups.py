@@ -1,0 +1,60 @@
+"""What a user hands over, as groups."""
+
+import pytest
+import torch
+from common import model, train
+from torch import nn
+
+from synaprune.errors import UsageError
+from synaprune.optim import GradR
+
+
+def test_every_trainable_tensor_of_a_module_is_in_one_group():
+    net = model()
+    optimizer = GradR(net, exclude=("4.*",))
+    names = [group["param_names"] for group in optimizer.param_groups]
+    assert names == [["0.weight"], ["4.weight"], ["0.bias", "1.weight", "1.bias", "4.bias"]]
+    assert [group["rewire"] for group in optimizer.param_groups] == [True, False, False]
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    train(net, optimizer, 2)
+    assert not any(torch.equal(before[name], p) for name, p in net.named_parameters() if name != "0.bias")
+    with torch.no_grad():
+        net[4].weight[:, :48] = 0
+    assert optimizer.connectivity() == pytest.approx((int((net[0].weight != 0).sum()) + 240) / (108 + 480))
+
+
+def test_group_can_decline_rewiring():
+    synapses, bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+    optimizer = GradR([{"params": [synapses]}, {"params": bias, "rewire": False, "synapses": False}], alpha=1.0)
+    for p in (synapses, bias):
+        p.grad = torch.ones(4)
+    optimizer.step()
+    assert "latent" not in optimizer.state[bias]
+    assert optimizer.connectivity() == 1.0
+    torch.testing.assert_close(bias.tolist(), [-1e-3] * 4)
+
+
+def test_added_group_is_rewired_with_its_own_values():
+    first, second = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+    optimizer = GradR([first], lr=0.1, alpha=0.0, base=torch.optim.SGD)
+    optimizer.add_param_group({"params": [second], "alpha": 2.0, "lr": 0.2})
+    for p in (first, second):
+        p.grad = torch.zeros(4)
+    optimizer.step()
+    torch.testing.assert_close(second.tolist(), [0.6] * 4)
+    assert torch.equal(first, torch.ones(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.complex64])
+def test_tensor_types_that_cannot_be_rewired(dtype):
+    optimizer = GradR([nn.Parameter(torch.ones(2))])
+    with pytest.raises(UsageError, match="use autocast"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3, dtype=dtype))]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_module_without_synapses_and_single_tensor():
+    with pytest.raises(UsageError, match="no synapses"):
+        GradR(nn.BatchNorm1d(3))
+    with pytest.raises(UsageError, match="single tensor"):
+        GradR(torch.ones(3))

@@ -1,0 +1,108 @@
+"""States: saved, loaded, copied, and shared with the base."""
+
+import copy
+import io
+
+import pytest
+import torch
+from common import BASES, model, same, train
+from torch import nn
+
+from synaprune.errors import UsageError
+from synaprune.optim import GradR
+
+
+def through_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_state_through_a_file_continues_identically(name, dtype):
+    net = model(dtype)
+    optimizer = GradR(net, lr=1e-2, alpha=0.3, base=BASES[name])
+    train(net, optimizer, 20)
+    assert 0 < optimizer.connectivity() < 1
+    other = model(dtype)
+    resumed = GradR(other, lr=5.0, alpha=0.0, base=BASES[name])
+    other.load_state_dict(through_file(net.state_dict()))
+    resumed.load_state_dict(through_file(optimizer.state_dict()))
+    for weight in (other[0].weight, other[4].weight):
+        assert resumed.state[weight]["latent"].dtype == torch.float32
+    train(net, optimizer, 100, seed=1)
+    train(other, resumed, 100, seed=1)
+    assert same(net, other)
+
+
+def test_state_is_copied_not_shared():
+    net = model()
+    optimizer = GradR(net, lr=1e-2, alpha=0.3)
+    train(net, optimizer, 3)
+    other = copy.deepcopy(net)
+    resumed = GradR(other, lr=1e-2)
+    resumed.load_state_dict(optimizer.state_dict())
+    train(other, resumed, 3)
+    latent = optimizer.state[net[0].weight]["latent"].clone()
+    train(other, resumed, 3)
+    assert torch.equal(latent, optimizer.state[net[0].weight]["latent"])
+
+
+def test_deepcopy_of_network_and_optimizer_continues_identically():
+    net = model()
+    optimizer = GradR(net, lr=1e-2, alpha=0.3)
+    train(net, optimizer, 10)
+    twin, twin_optimizer = copy.deepcopy((net, optimizer))
+    train(net, optimizer, 10, seed=2)
+    assert not same(net, twin)
+    train(twin, twin_optimizer, 10, seed=2)
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize("gradient_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("saved_contiguous", [False, True])
+def test_channels_last_equals_contiguous(gradient_format, saved_contiguous):
+    start = torch.randn(4, 3, 5, 5)
+    plain, last = nn.Parameter(start.clone()), nn.Parameter(start.clone().to(memory_format=torch.channels_last))
+    strides = last.stride()
+    optimizers = [GradR([p], lr=1e-2, alpha=0.5) for p in (plain, last)]
+    for step in range(6):
+        plain.grad = torch.randn(4, 3, 5, 5)
+        last.grad = plain.grad.clone().to(memory_format=gradient_format)
+        for optimizer in optimizers:
+            optimizer.step()
+        if step == 2 and saved_contiguous:
+            state = optimizers[0].state_dict()  # as a file would bring it: contiguous
+            optimizers[1].load_state_dict(copy.deepcopy(state))
+    assert last.stride() == strides
+    assert torch.equal(plain, last)
+
+
+def test_state_of_another_model_or_method():
+    net, other = nn.Linear(4, 3, bias=False), nn.Linear(5, 3, bias=False)
+    optimizer = GradR(net)
+    net.weight.grad = torch.ones(3, 4)
+    optimizer.step()
+    with pytest.raises(UsageError, match=r"weight has shape \(3, 5\), the saved latents have \(3, 4\)"):
+        GradR(other).load_state_dict(optimizer.state_dict())
+    with pytest.raises(UsageError, match="not written by GradR"):
+        optimizer.load_state_dict(torch.optim.Adam(net.parameters()).state_dict())
+    assert optimizer.param_groups[0]["params"][0] is net.weight
+
+
+def test_a_failing_base_leaves_the_groups_as_they_were(monkeypatch):
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = GradR([weight], lr=0.1, weight_decay=0.2)
+
+    def fail():
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(optimizer._base, "step", fail)
+    weight.grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="broken"):
+        optimizer.step()
+    assert optimizer.param_groups[0]["params"][0] is weight
+    assert optimizer.param_groups[0]["weight_decay"] == 0.2
+    assert weight.tolist() == [1.0, 1.0, 1.0]

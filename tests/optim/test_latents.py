@@ -1,0 +1,85 @@
+"""How latents start, drift and become weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from synaprune.errors import UsageError
+from synaprune.optim import GradR, latents
+
+
+def test_tensors_with_gaps_are_served():
+    weight = nn.Parameter(torch.randn(6, 8)[:, ::2])
+    twin = nn.Parameter(weight.detach().clone())
+    optimizers = [GradR([p], lr=1e-2, alpha=0.5) for p in (weight, twin)]
+    for _ in range(3):
+        weight.grad = torch.randn(6, 4)
+        twin.grad = weight.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(weight, twin)
+
+
+def test_pieces_of_a_large_tensor_meet(monkeypatch):
+
+    weight = nn.Parameter(torch.randn(50, 41))
+    twin = nn.Parameter(weight.detach().clone())
+    gradient = torch.randn(50, 41)
+    for p, whole in ((weight, latents.WHOLE), (twin, 100)):
+        monkeypatch.setattr(latents, "WHOLE", whole)
+        monkeypatch.setattr(latents, "CHUNK", 64)
+        p.grad = gradient
+        GradR([p], lr=0.1, alpha=0.5).step()
+    assert torch.equal(weight, twin)
+
+
+@pytest.mark.slow
+def test_compiled_projection_is_the_same():
+    weight = nn.Parameter(torch.randn(30, 41))
+    twin = nn.Parameter(weight.detach().clone())
+    optimizers = [GradR([weight], lr=0.1, alpha=0.5), GradR([twin], lr=0.1, alpha=0.5, compile_projection=True)]
+    for _ in range(5):
+        weight.grad = torch.randn(30, 41)
+        twin.grad = weight.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(weight, twin, rtol=0, atol=1e-7)
+
+
+def test_storage_and_strides_stay():
+    flat = torch.randn(40)
+    weight = nn.Parameter(flat[4:34].view(5, 6))
+    address = weight.data_ptr()
+    optimizer = GradR([weight], lr=1e-2, alpha=0.5)
+    for _ in range(5):
+        weight.grad = torch.randn(5, 6)
+        optimizer.step()
+    assert weight.data_ptr() == address
+    assert torch.equal(flat[4:34].view(5, 6), weight)
+
+
+def test_weights_that_are_not_finite_at_the_start():
+    weight = nn.Parameter(torch.tensor([1.0, torch.nan]))
+    weight.grad = torch.ones(2)
+    with pytest.raises(UsageError, match="not finite"):
+        GradR([weight]).step()
+
+
+def test_start_from_weights():
+    weight = torch.tensor([0.5, -2.0, 0.0, 0.0])
+    state = latents.start(weight, margin=0.25, seed=3)
+    assert state["sign"][:2].tolist() == [1.0, -1.0]
+    assert set(state["sign"][2:].tolist()) <= {1.0, -1.0}
+    torch.testing.assert_close((state["latent"] * state["sign"]).tolist(), [0.5, 2.0, -0.25, -0.25])
+    again = latents.start(weight, margin=0.25, seed=3)
+    assert torch.equal(state["sign"], again["sign"])
+
+
+def test_drift_keeps_less_than_one_quantum_beside_the_latents():
+    state = latents.start(torch.tensor([1.0, -1.0]), margin=0.0, seed=0)
+    latents.drift(state, 2.5 * latents.QUANTUM)
+    assert state["latent"].tolist() == [1 - 2 * latents.QUANTUM, -1 + 2 * latents.QUANTUM]
+    assert state["offset"] == 0.5 * latents.QUANTUM
+    latents.drift(state, -2.5 * latents.QUANTUM)
+    assert state["latent"].tolist() == [1.0, -1.0]
+    assert state["offset"] == 0.0
