@@ -6,8 +6,8 @@ A step is forward, mean squared error of the rates, backward, optimizer and rese
 MNIST net is the forward product and the weight gradient of its first layer, and the limits are for it. The
 floor of the CIFAR-10 net is all its convolutions and products, forward and backward.
 
-Floor and step alternate in one run. Whatever else runs on the machine disturbs the longer of the two more
-often, so the limit is held against the fastest of each; on a quiet machine the medians say the same.
+Floor and step alternate in one run, and the limit is held against the medians. Whatever else runs on the machine
+disturbs the longer of the two more often; the fastest of each, printed beside them, shows how much.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def main() -> int:
 
     if args.model == "mlp":
         limit = LIMIT_COMPILED if args.compile else LIMIT_EAGER
-        print(f"limit {limit}: {'kept' if ratios[1] <= limit else 'exceeded'}")
-        return int(args.check and ratios[1] > limit)
+        print(f"limit {limit}: {'met' if ratios[0] <= limit else 'MISSED'}")
+        return int(args.check and ratios[0] > limit)
     return 0
 
 

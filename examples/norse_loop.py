@@ -30,7 +30,7 @@ def present(x):
 
 print(find_synapses(net))
 optimizer = GradR(net, lr=5e-3, alpha=0.1)  # was: torch.optim.Adam(net.parameters(), lr=5e-3)
-for epoch in range(8):
+for _ in range(8):
     for batch in torch.randperm(1437).split(64):
         loss = nn.functional.cross_entropy(present(images[batch]), labels[batch])
         optimizer.zero_grad()

@@ -36,7 +36,7 @@ class Net(nn.Module):
 net = Net()
 print(find_synapses(net))
 optimizer = GradR(net, lr=5e-3, alpha=0.1)  # was: torch.optim.Adam(net.parameters(), lr=5e-3)
-for epoch in range(8):
+for _ in range(8):
     for n, batch in enumerate(torch.randperm(1437).split(32)):
         target = nn.functional.one_hot(labels[batch], 10).float()
         (nn.functional.mse_loss(net(images[batch]), target) / 2).backward()

@@ -19,7 +19,7 @@ with torch.no_grad():
         synapse.parameter.mul_(3)  # torch's initial weights hardly let a neuron spike
 
 optimizer = GradR(net, lr=1e-2, alpha=0.1)  # was: torch.optim.Adam(net.parameters(), lr=1e-2)
-for epoch in range(12):
+for _ in range(12):
     for batch in torch.randperm(1437).split(64):
         functional.reset_net(net)
         rate = net(images[batch].expand(8, -1, -1)).mean(0)  # 8 time steps of the same image

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest
 
 __all__ = ["Synapse", "Synapses", "find_synapses", "rules_for"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import UsageError
-from ..synapses import rules_for
+from synaprune.errors import UsageError
+from synaprune.synapses import rules_for
 
 __all__ = ["FiringRates"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
-from ..synapses import find_synapses
+from synaprune.errors import UsageError
+from synaprune.synapses import find_synapses
 
 __all__ = ["connectivity", "layer_connectivity"]
 

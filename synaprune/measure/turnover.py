@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
+from synaprune.errors import UsageError
 
 __all__ = ["Turnover", "turnover"]
 
