@@ -54,7 +54,7 @@ class GradR(Rewirer):
             if not given. Group option.
         check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
         seed: seed of the coin that gives signs to weights that start at 0. Group option.
-        compile_projection: write the weights by one compiled kernel.
+        compile_projection: write the weights by one compiled kernel, and keep signs in one byte.
         base_options: further options of the base, for instance `betas` or `weight_decay`; weight decay acts on
             w, never on a latent.
 

@@ -29,6 +29,8 @@ class LatentOptimizer(Optimizer):
     (see `latents`) and, under `"base"`, the base's own state of them.
     """
 
+    _sign_dtype: torch.dtype | None = None  # that of the latents
+
     def __init__(
         self,
         params: Params,
@@ -103,7 +105,7 @@ class LatentOptimizer(Optimizer):
             if margin is None:
                 margin = 10.0 * max(float(group.get(rate) or 0.0) for rate in ("lr", "initial_lr", "max_lr"))
             position = next(i for i, (_, other) in enumerate(self._rewired()) if other is weight)
-            state.update(latents.start(weight, margin, seed=group["seed"] + position))
+            state.update(latents.start(weight, margin, group["seed"] + position, self._sign_dtype))
             state["base"] = self._state_of_base(state["latent"], group)
         return state
 
@@ -160,6 +162,9 @@ class LatentOptimizer(Optimizer):
             group["params"] = [weights.get(p, p) for p in group["params"]]
         loaded = {weights.get(p, p): state for p, state in self.state.items()}
         self.state = defaultdict(dict, {p: latents.own(p, state) for p, state in loaded.items()})
+        for state in self.state.values():
+            if "sign" in state:
+                state["sign"] = state["sign"].to(self._sign_dtype or state["latent"].dtype)
 
     def _check_loadable(self, state_dict: dict[str, Any]) -> None:
         for mine, saved in zip(self.param_groups, state_dict["param_groups"]):

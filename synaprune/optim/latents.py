@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def in_layout_of(weight: Tensor, values: Tensor) -> Tensor:
     return layout.copy_(values)
 
 
-def start(weight: Tensor, margin: float, seed: int) -> dict[str, Any]:
+def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | None = None) -> dict[str, Any]:
     """Return the state of a tensor that joins: θ = |w|, s = sign(w).
 
     A weight that is exactly 0 has no sign, so a coin gives it one. In a tensor that has other values it is an
@@ -62,7 +63,7 @@ def start(weight: Tensor, margin: float, seed: int) -> dict[str, Any]:
         sign[unsigned] = coin.to(sign)
         if count < weight.numel():
             latent[unsigned] = sign[unsigned] * -margin
-    return {"latent": latent, "sign": sign, "offset": 0.0, "steps": 0}
+    return {"latent": latent, "sign": sign.to(sign_dtype or latent.dtype), "offset": 0.0, "steps": 0}
 
 
 def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
@@ -91,41 +92,46 @@ def drift(state: dict[str, Any], amount: float) -> None:
 
 def bury(state: dict[str, Any], absent: Tensor) -> None:
     """Put the latents of absent synapses at the threshold where they have risen above it."""
-    theta = state["latent"] * state["sign"] - state["offset"]
-    risen = absent & (theta > 0)
-    state["latent"][risen] = (state["sign"] * state["offset"])[risen]
+    at_threshold = state["sign"] * state["offset"]
+    risen = absent & (state["latent"] * state["sign"] > state["offset"])
+    state["latent"].copy_(torch.where(risen, at_threshold, state["latent"]))
 
 
-def project(weight: Tensor, state: dict[str, Any], compiled: bool = False) -> None:
-    """Write w = s·relu(s·z − d) into the weight's own memory."""
-    latent, sign = state["latent"], state["sign"]
-    minus_offset = torch.full((), -state["offset"], dtype=latent.dtype, device=latent.device)
-    if (compiled or weight.numel() > WHOLE) and _is_dense(weight):
-        flat = [t.as_strided((t.numel(),), (1,)) for t in (weight.detach(), latent, sign)]
-        if compiled:
-            _compiled_projection()(*flat, minus_offset)
-        else:
-            for w, z, s in zip(*(t.split(CHUNK) for t in flat)):
-                _project(w, z, s, minus_offset)
+def project(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], compiled: bool = False) -> None:
+    """Write w = s·relu(s·z − d) into the weights' own memory; `compiled` takes one kernel call for all tensors."""
+    rows = []
+    for weight, state in zip(weights, states):
+        latent = state["latent"]
+        minus_offset = torch.full((), -state["offset"], dtype=latent.dtype, device=latent.device)
+        rows.append((weight.detach(), latent, state["sign"], minus_offset))
+    if compiled:
+        _compiled_projection()(rows)
     else:
-        _project(weight, latent, sign, minus_offset)
-    if "absent" in state:
-        weight.masked_fill_(state["absent"], 0.0)
+        for row in rows:
+            _project_in_pieces(*row)
+    for weight, state in zip(weights, states):
+        if "absent" in state:
+            weight.masked_fill_(state["absent"], 0.0)
 
 
-def _project(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
-    theta = weight if weight.dtype == latent.dtype else torch.empty_like(latent)
-    torch.addcmul(minus_offset, latent, sign, out=theta).relu_().mul_(sign)
-    if theta is not weight:
-        weight.copy_(theta)
+def _project_in_pieces(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
+    pieces: Iterable[tuple[Tensor, ...]] = [(weight, latent, sign)]
+    if weight.numel() > WHOLE and _is_dense(weight):
+        pieces = zip(*(t.as_strided((t.numel(),), (1,)).split(CHUNK) for t in (weight, latent, sign)))
+    for w, z, s in pieces:
+        theta = w if w.dtype == z.dtype else torch.empty_like(z)
+        torch.addcmul(minus_offset, z, s, out=theta).relu_().mul_(s)
+        if theta is not w:
+            w.copy_(theta)
 
 
 @functools.cache
 def _compiled_projection() -> Any:
-    def project_flat(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
-        weight.copy_(torch.addcmul(minus_offset, latent, sign).relu() * sign)
+    def project_all(rows: list[tuple[Tensor, ...]]) -> None:
+        for weight, latent, sign, minus_offset in rows:
+            weight.copy_(torch.addcmul(minus_offset, latent, sign).relu() * sign)
 
-    return torch.compile(project_flat)
+    return torch.compile(project_all)
 
 
 def _is_dense(t: Tensor) -> bool:

@@ -38,7 +38,7 @@ class Rewirer(LatentOptimizer):
         base: the torch optimizer class that moves the latents.
         base_options: its options, `lr` among them; one that the method has too is called `base_<option>`.
         exclude: name patterns of synapses in a module that shall be trained plainly.
-        compile_projection: write the weights by one compiled kernel; pays for tens of millions of synapses.
+        compile_projection: write the weights of all tensors by one compiled kernel, and keep signs in one byte.
 
     Raises:
         UsageError: a base that cannot serve, a tensor type that cannot be rewired, nothing to rewire.
@@ -55,6 +55,8 @@ class Rewirer(LatentOptimizer):
     ) -> None:
         super().__init__(params, defaults, base, base_options, exclude)
         self._compile_projection = compile_projection
+        if compile_projection:
+            self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy
         self._last_masks: dict[Tensor, Tensor] = {}
         self._finite = FiniteCheck()
 
@@ -146,7 +148,7 @@ class Rewirer(LatentOptimizer):
                 state["latent"].sub_(weight, alpha=float(group["lr"]) * group["weight_decay"])
             if "absent" not in state:
                 self._after(weight, state, group, note)
-            latents.project(weight, state, compiled=self._compile_projection)
+        latents.project([row[1] for row in moved], [row[2] for row in moved], self._compile_projection)
         return loss
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
@@ -179,5 +181,5 @@ class Rewirer(LatentOptimizer):
         self._finite.flags.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_compile_projection", "_last_masks", "_finite")
+        own = ("_compile_projection", "_sign_dtype", "_last_masks", "_finite")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}

@@ -35,15 +35,32 @@ def test_pieces_of_a_large_tensor_meet(monkeypatch):
 
 @pytest.mark.slow
 def test_compiled_projection_is_the_same():
-    weight = nn.Parameter(torch.randn(30, 41))
-    twin = nn.Parameter(weight.detach().clone())
-    optimizers = [GradR([weight], lr=0.1, alpha=0.5), GradR([twin], lr=0.1, alpha=0.5, compile_projection=True)]
-    for _ in range(5):
-        weight.grad = torch.randn(30, 41)
-        twin.grad = weight.grad.clone()
+    """Several tensors, drifts of many quanta, a centre that acts, frozen topology, a state that changes hands."""
+    start = [torch.randn(30, 41), torch.randn(7, 3, 3)]
+    pairs = [[nn.Parameter(t.clone()) for t in start] for _ in range(3)]
+    options = {"lr": 0.1, "alpha": 0.5, "sparsity": 0.5}
+    eager, compiled, resumed = (GradR(pair, **options, compile_projection=c) for pair, c in zip(pairs, (0, 1, 0)))
+
+    def step(*optimizers):
+        gradients = [torch.randn_like(t) for t in start]
         for optimizer in optimizers:
+            for weight, gradient in zip(optimizer.param_groups[0]["params"], gradients):
+                weight.grad = gradient.clone()
             optimizer.step()
-    torch.testing.assert_close(weight, twin, rtol=0, atol=1e-7)
+
+    for frozen in (False, True, False):
+        for optimizer in (eager, compiled):
+            optimizer.freeze_topology(frozen)
+        for _ in range(5):
+            step(eager, compiled)
+    assert compiled.state[pairs[1][0]]["sign"].dtype == torch.int8
+    resumed.load_state_dict(compiled.state_dict())
+    assert resumed.state[pairs[2][0]]["sign"].dtype == torch.float32
+    for _ in range(5):
+        step(eager, compiled, resumed)
+    for other in (compiled, resumed):
+        for weight, twin in zip(eager.param_groups[0]["params"], other.param_groups[0]["params"]):
+            torch.testing.assert_close(weight, twin, rtol=0, atol=1e-5)
 
 
 def test_storage_and_strides_stay():
