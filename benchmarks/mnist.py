@@ -97,7 +97,7 @@ def table(points: dict[str, tuple[str, dict[str, str]]], accuracy: str) -> str:
                 for values in [[100 * r["metrics"][key] for r in runs]]
             ]
             seeds = ", ".join(str(r["settings"]["seed"]) for r in runs)
-            lines.append(f"| {point} | `{recipe}` | {' | '.join(figures)} | {runs[0]['final']['epoch']} | {seeds} |")
+            lines.append(f"| {point} | `{recipe}` | {' | '.join(figures)} | {runs[0]['metrics']['epoch']} | {seeds} |")
     return "\n".join(lines)
 
 

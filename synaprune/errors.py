@@ -19,7 +19,7 @@ class UsageError(ValueError):
 
 
 class NonFiniteGradientError(UsageError, ArithmeticError):
-    """A gradient that is NaN or infinite; raised before the step has changed anything."""
+    """A gradient that is NaN or infinite; on the CPU raised before the step has changed anything."""
 
 
 class MachineError(OSError):

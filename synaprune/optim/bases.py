@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 
-__all__ = ["bias_correction", "decays_decoupled", "longest_move", "make_base", "with_fused_kernel"]
+__all__ = ["bias_correction", "decays_decoupled", "longest_move", "make_base"]
 
 # Their direction does not turn around with the sign of a weight, or needs the loss again and again.
 REFUSED: dict[type[Optimizer], str] = {
@@ -31,8 +31,10 @@ BIAS_CORRECTED = (
 )
 
 
-def make_base(base: type[Optimizer], options: dict[str, Any]) -> Optimizer:
+def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, Any]) -> Optimizer:
     """Construct the base optimizer around a stand-in, or say in one sentence why it cannot serve.
+
+    The fused kernel is switched on where torch has one for all `members` and the options do not say otherwise.
 
     Raises:
         UsageError: `base` is not an optimizer class, is one of the three that cannot be a base, or does not
@@ -46,20 +48,21 @@ def make_base(base: type[Optimizer], options: dict[str, Any]) -> Optimizer:
                 f"torch.optim.{base.__name__} cannot be the base of a rewiring method because it {reason}; "
                 "use Adam, AdamW, SGD or another first-order optimizer"
             )
+    if options.get("differentiable"):
+        raise UsageError("differentiable=True cannot be served: latents are moved in place; leave it out")
+    if _takes_fused(base, members) and not {"fused", "foreach"} & options.keys():
+        options = {**options, "fused": True}
     try:
-        return base([torch.zeros(1)], **options)
+        return base([torch.zeros(1, device="cpu")], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
 
 
-def with_fused_kernel(base: type[Optimizer], params: Iterable[Tensor], options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with the fused kernel switched on where torch has one and the user has no wish."""
-    devices = {p.device.type for p in params}
-    fused_on = {"cpu"} if base is torch.optim.Adagrad else {"cpu", "cuda"}
-    offers = isinstance(base, type) and "fused" in inspect.signature(base).parameters
-    if offers and devices <= fused_on and not {"fused", "foreach", "differentiable"} & options.keys():
-        return {**options, "fused": True}
-    return options
+def _takes_fused(base: type[Optimizer], members: Iterable[Any]) -> bool:
+    devices = {"cpu"} if base is torch.optim.Adagrad else {"cpu", "cuda"}
+    return "fused" in inspect.signature(base).parameters and all(
+        isinstance(p, Tensor) and p.is_floating_point() and p.device.type in devices for p in members
+    )
 
 
 def bias_correction(base: Optimizer, group: dict[str, Any], steps: int) -> float:
@@ -76,9 +79,9 @@ def longest_move(base: Optimizer, group: dict[str, Any]) -> float:
     """Bound the distance, in learning rates, that one step of the base can move one latent.
 
     For Adam, Cauchy-Schwarz on the two moments gives |m̂|/√v̂ ≤ (1−β₁)/√((1−β₂)(1−β₁²/β₂)); three times that
-    also covers schedulers that move the betas on the way. Without such a bound the answer is infinity.
+    leaves room for schedulers that move the betas on the way. Without such a bound the answer is infinity.
     """
-    if not isinstance(base, torch.optim.Adam):
+    if type(base) not in (torch.optim.Adam, torch.optim.AdamW):
         return math.inf
     beta1, beta2 = map(float, group["betas"])
     if beta1**2 >= beta2:

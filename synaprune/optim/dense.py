@@ -21,6 +21,7 @@ class Dense(Rewirer):
         params: a module, or what any torch optimizer takes.
         lr: learning rate of the base optimizer.
         base: torch optimizer class.
+        exclude: taken for the sake of equal calls; nothing is rewired anyway.
         check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
         base_options: further options of the base.
 

@@ -30,16 +30,16 @@ class FiniteCheck:
 
         Raises:
             NonFiniteGradientError: one on the CPU is not finite, in a group with `check_finite`.
-            UsageError: one is sparse.
+            UsageError: one of a rewired tensor is sparse.
         """
         for group in groups:
             for weight in group["params"]:
                 gradient = weight.grad
                 if gradient is None:
                     continue
-                if gradient.is_sparse:
+                if gradient.is_sparse and group["rewire"]:
                     raise UsageError(f"the gradient of {name(weight)} is sparse; use a layer with dense gradients")
-                if not group["check_finite"]:
+                if gradient.is_sparse or not group["check_finite"]:
                     continue
                 if not _answers_at_once(gradient):
                     broken = ~torch.isfinite(gradient).all()

@@ -100,24 +100,27 @@ class GradR(Rewirer):
     def _before(self, weight: Tensor, state: State, group: Group) -> tuple[float, Tensor | None]:
         """Return this step's η̃·α and, where the centre can act, 1 − sign(θ−μ) with θ as it is now."""
         rate = float(group["lr"])
-        amount = rate / bases.bias_correction(self._base, group, state["steps"] + 1) * group["alpha"]
+        amount = rate / bases.bias_correction(self._base, group, state["steps"] + 1) * float(group["alpha"])
         mu = centre(group["alpha"], group["sparsity"])
         beyond = None
-        # `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that this
+        # `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that a
         # pass over all synapses comes again only when the bound no longer rules the centre out.
-        if state.get("lowest", -math.inf) <= mu:
-            theta = state["latent"] * state["sign"] - state["offset"]
-            state["lowest"] = min(float(theta.min()), 0.0)
+        if mu > -math.inf and not state.get("lowest", -math.inf) > mu and weight.numel():
+            state["lowest"] = min(-float(torch.linalg.vector_norm(state["latent"], math.inf)) - state["offset"], 0.0)
             if state["lowest"] <= mu:
-                beyond = 1.0 - torch.sign(theta - mu)
-        state["lowest"] -= amount + rate * bases.longest_move(self._base, group)
+                theta = state["latent"] * state["sign"] - state["offset"]
+                state["lowest"] = min(float(theta.min()), 0.0)
+                if state["lowest"] <= mu:
+                    beyond = 1.0 - torch.sign(theta - mu)
+        if rate and "lowest" in state:
+            state["lowest"] -= amount + rate * bases.longest_move(self._base, group)
         return amount, beyond
 
     def _after(self, weight: Tensor, state: State, group: Group, note: tuple[float, Tensor | None]) -> None:
         """Let every θ drift down by η̃·α, and bring back up what already lay at or below the centre."""
         amount, beyond = note
         if beyond is not None:
-            state["latent"].addcmul_(beyond, state["sign"], value=amount)
+            latents.lift(state, beyond * amount)
         latents.drift(state, amount)
 
     def _warn_of_inert_centre(self) -> None:
@@ -126,7 +129,7 @@ class GradR(Rewirer):
             per_step = float(group["lr"]) * group["alpha"]
             if math.isfinite(mu) and per_step and -mu / per_step > 1e6:
                 warnings.warn(
-                    f"sparsity={group['sparsity']} has no effect here: the prior's centre μ = {mu:.4g} lies "
+                    f"sparsity={group['sparsity']} will hardly act: the prior's centre μ = {mu:.4g} lies "
                     f"{-mu / per_step:.1e} steps of drift away; alpha and the number of steps set the connectivity",
                     stacklevel=3,
                 )
@@ -142,7 +145,11 @@ def centre(alpha: float, sparsity: float) -> float:
     Raises:
         UsageError: α is negative or no number, or p lies outside [0.5, 1).
     """
-    if isinstance(alpha, str) or not 0.0 <= alpha < math.inf:
+    try:
+        alpha, sparsity = float(alpha), float(sparsity)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"alpha={alpha!r} and sparsity={sparsity!r} must be numbers in a rewired group") from error
+    if not 0.0 <= alpha < math.inf:
         raise UsageError(f"alpha={alpha!r} is not a finite number of at least 0; the published default is 1e-3")
     if not 0.5 <= sparsity < 1.0:
         raise UsageError(

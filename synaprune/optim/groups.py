@@ -22,7 +22,7 @@ def groups_of(params: Params, exclude: Iterable[str] = ()) -> list[Group]:
     Of a module these are the rewired synapses, the excluded ones, and everything else that is trained.
 
     Raises:
-        UsageError: a single tensor, a module without synapses, or `exclude` where there are no names.
+        UsageError: nothing at all, a single tensor, a module without synapses, `exclude` without names.
     """
     if isinstance(params, nn.Module):
         return _of_module(params, tuple(exclude))
@@ -52,10 +52,14 @@ def _of_tensors(params: Params) -> list[Group]:
     if isinstance(params, Tensor):
         raise UsageError("params is a single tensor; pass a module or a list of tensors")
     entries: list[Any] = list(params)  # type: ignore[arg-type]
-    if not entries or not isinstance(entries[0], dict):
+    if not entries:
+        raise UsageError("there is nothing to train: params is empty (a generator can be used only once)")
+    if not isinstance(entries[0], dict):
         entries = [{"params": entries}]
     groups = []
     for group in entries:
         members = group["params"]
-        groups.append({**group, "params": [members] if isinstance(members, Tensor) else list(members)})
+        if not isinstance(members, set):  # torch refuses a set, because its order is not stable
+            members = [members] if isinstance(members, Tensor) else list(members)
+        groups.append({**group, "params": members})
     return groups

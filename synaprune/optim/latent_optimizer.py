@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
-from synaprune.optim import bases, latents
+from synaprune.optim import bases, latents, loading
 from synaprune.optim.groups import Group, Params, groups_of
 
 __all__ = ["LatentOptimizer", "State"]
@@ -41,16 +41,18 @@ class LatentOptimizer(Optimizer):
     ) -> None:
         groups = groups_of(params, exclude)
         members = [p[1] if isinstance(p, tuple) else p for group in groups for p in group["params"]]
-        # Born with a stand-in, only to let torch check the options and fill in their defaults.
-        renamed = {option.removeprefix("base_"): value for option, value in base_options.items()}
-        self._base = bases.make_base(base, bases.with_fused_kernel(base, members, renamed))
         # Options that method and base both have (`alpha` of RMSprop and ASGD) stay apart under `base_<option>`.
+        apart = {f"base_{option}": option for option in defaults}
+        self._base_options = {apart.get(option, option): value for option, value in base_options.items()}
+        # Born with a stand-in, only to let torch check the options and fill in their defaults.
+        self._base = bases.make_base(base, members, self._base_options)
         self._clashes = sorted(self._base.defaults.keys() & defaults.keys())
         for option in self._clashes:
             defaults[f"base_{option}"] = self._base.defaults[option]
         common = {"rewire": True, "synapses": True, "margin": None, "check_finite": True, "seed": 0}
-        super().__init__(groups, {**self._base.defaults, **common, **defaults})
-        self._share_with_base()
+        written_by = {"method": f"{type(self).__name__} on {base.__name__}"}
+        super().__init__(groups, {**self._base.defaults, **common, **defaults, **written_by})
+        self._base.param_groups = self.param_groups
 
     def _check_group(self, group: Group) -> None:
         """Refuse values of a rewired group that make no sense to this method."""
@@ -65,6 +67,8 @@ class LatentOptimizer(Optimizer):
             return
         try:
             self._check_group(group)
+            if group["margin"] is not None and not 0 <= group["margin"] < float("inf"):
+                raise UsageError(f"margin={group['margin']!r} is not a finite number of at least 0; leave it out")
             for weight in group["params"]:
                 if weight.dtype == torch.float16 or not weight.is_floating_point():
                     raise UsageError(
@@ -90,7 +94,10 @@ class LatentOptimizer(Optimizer):
         for group, other in self._rewired():
             if other is weight:
                 return group
-        raise UsageError(f"a tensor of shape {tuple(weight.shape)} is not rewired by this {type(self).__name__}")
+        raise UsageError(
+            f"a tensor of shape {tuple(weight.shape)} is not rewired by this {type(self).__name__}; "
+            "only the tensors of its groups with rewire=True have latents"
+        )
 
     def _name(self, weight: Tensor) -> str:
         tensors = [(p, group, i) for group in self.param_groups for i, p in enumerate(group["params"])]
@@ -101,25 +108,34 @@ class LatentOptimizer(Optimizer):
         """Return a rewired tensor's state; it starts when it is first needed, from the weights of that moment."""
         state = self.state[weight]
         if not state:
-            margin = group["margin"]
-            if margin is None:
-                margin = 10.0 * max(float(group.get(rate) or 0.0) for rate in ("lr", "initial_lr", "max_lr"))
+            if not torch.isfinite(weight).all():
+                raise UsageError(f"{self._name(weight)} holds values that are not finite; initialise it first")
             position = next(i for i, (_, other) in enumerate(self._rewired()) if other is weight)
-            state.update(latents.start(weight, margin, group["seed"] + position, self._sign_dtype))
-            state["base"] = self._state_of_base(state["latent"], group)
+            state.update(latents.start(weight, self._margin(group), group["seed"] + position, self._sign_dtype))
+            state["base"] = self._born(state["latent"], group)
         return state
 
-    def _state_of_base(self, tensor: Tensor, group: Group) -> State:
-        """Return the base's own state of a tensor, as the base would have begun it (Adagrad's is not empty)."""
-        if tensor not in self._base.state:
-            options = {key: group.get(f"base_{key}", group[key]) for key in self._base.defaults}
-            newborn = type(self._base)([{**options, "params": [tensor]}])  # type: ignore[call-arg]
-            self._base.state[tensor] = newborn.state[tensor]
-        return self._base.state[tensor]
+    def _margin(self, group: Group) -> float:
+        if group["margin"] is not None:
+            return float(group["margin"])
+        # A warm-up may have made the rate of this very step tiny.
+        rates = [self.defaults["lr"], *(group.get(key) for key in ("lr", "initial_lr", "max_lr"))]
+        return 10.0 * max(float(rate or 0.0) for rate in rates)
+
+    def _born(self, tensor: Tensor, group: Group) -> State:
+        """Return a tensor's first state as the base would have begun it (Adagrad's is not empty)."""
+        options = {key: group.get(f"base_{key}", group[key]) for key in self._base.defaults if key in group}
+        newborn: Any = type(self._base)
+        return newborn([{**options, "params": [tensor]}], **self._base_options).state[tensor]
 
     @contextmanager
     def _base_sees_latents(self) -> Iterator[None]:
         kept = [dict(group) for group in self.param_groups]
+        for group, weight in self._plain():
+            if weight.grad is not None and not self.state[weight]:
+                self.state[weight] = self._born(weight, group)
+        states = {state.get("latent", p): state.get("base", state) for p, state in self.state.items()}
+        self._base.state = defaultdict(dict, states)
         try:
             for group in self.param_groups:
                 for option in self._clashes:
@@ -141,60 +157,43 @@ class LatentOptimizer(Optimizer):
         Raises:
             UsageError: the state belongs to another method or to tensors of other shapes.
         """
-        self._check_loadable(state_dict)
-        # torch casts a state to the type of its tensor, which would round float32 latents of bfloat16 weights.
-        # So it finds empty tensors of the latents' type in place of the weights while it loads.
+        last = self.register_load_state_dict_pre_hook(cast(Any, LatentOptimizer._check_and_stand_in))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+            self._return_weights()
+
+    def _check_and_stand_in(self, state_dict: dict[str, Any]) -> None:
+        """Check a state that the user's hooks have seen, and put stand-ins in place of the weights.
+
+        torch casts a state to the type of its tensor, which would round float32 latents of bfloat16 weights. So
+        it finds empty tensors of the latents' type while it loads.
+        """
+        loading.check(state_dict, self.param_groups, self._name)
         self._stand_ins: dict[Tensor, Tensor] = {}
         for group in self._rewiring_groups():
             empty = [torch.empty(0, dtype=latents.latent_dtype(p), device=p.device) for p in group["params"]]
             self._stand_ins.update(zip(empty, group["params"]))
             group["params"] = empty
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            self._return_stand_ins()
 
-    def _return_stand_ins(self) -> None:
-        weights = self.__dict__.pop("_stand_ins", None)
-        if weights is None:
-            return
-        for group in self.param_groups:
+    def _return_weights(self) -> dict[Tensor, Tensor]:
+        weights: dict[Tensor, Tensor] = self.__dict__.pop("_stand_ins", {})
+        for group in self.param_groups if weights else ():
             group["params"] = [weights.get(p, p) for p in group["params"]]
-        loaded = {weights.get(p, p): state for p, state in self.state.items()}
-        self.state = defaultdict(dict, {p: latents.own(p, state) for p, state in loaded.items()})
-        for state in self.state.values():
-            if "sign" in state:
-                state["sign"] = state["sign"].to(self._sign_dtype or state["latent"].dtype)
-
-    def _check_loadable(self, state_dict: dict[str, Any]) -> None:
-        for mine, saved in zip(self.param_groups, state_dict["param_groups"]):
-            if missing := sorted((self.defaults.keys() & mine.keys()) - saved.keys()):
-                raise UsageError(
-                    f"this optimizer state was not written by {type(self).__name__} with the base "
-                    f"{type(self._base).__name__}: its groups lack {missing[0]!r}"
-                )
-        weights = dict(enumerate(p for group in self.param_groups for p in group["params"]))
-        for index, state in state_dict["state"].items():
-            weight = weights.get(index)
-            if weight is not None and "latent" in state and state["latent"].shape != weight.shape:
-                raise UsageError(
-                    f"this optimizer state belongs to another model: {self._name(weight)} has shape "
-                    f"{tuple(weight.shape)}, the saved latents have {tuple(state['latent'].shape)}"
-                )
+        return weights
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_base": self._base, "_clashes": self._clashes}
+        own = ("_base", "_base_options", "_clashes")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._return_stand_ins()
-        self._share_with_base()
-
-    def _share_with_base(self) -> None:
+        if "_stand_ins" in self.__dict__:
+            weights = self._return_weights()
+            loaded = {weights.get(p, p): state for p, state in self.state.items()}
+            self.state = defaultdict(dict, {p: latents.own(p, state) for p, state in loaded.items()})
+            for state in self.state.values():
+                if "sign" in state:
+                    state["sign"] = state["sign"].to(self._sign_dtype or state["latent"].dtype)
         self._base.param_groups = self.param_groups
-        self._base.state.clear()
-        for weight, state in self.state.items():
-            if "base" in state:
-                self._base.state[state["latent"]] = state["base"]
-            elif state:
-                self._base.state[weight] = state

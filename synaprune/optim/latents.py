@@ -5,7 +5,8 @@ A tensor's state holds `latent` z and `sign` s, both in the weight's shape and m
 
 The offset makes a drift that is the same for all synapses of a tensor exact and free: it is one addition of
 two Python floats. Whole multiples of 2⁻¹⁰ are moved from d into z, so that a living weight never becomes the
-difference of two large numbers; float32 adds such a multiple to a z of ordinary size without rounding.
+difference of two large numbers; float32 adds such a multiple to a z of ordinary size without rounding, but for
+one bit whenever |z| grows past a power of two.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaprune.errors import UsageError
-
-__all__ = ["bury", "drift", "in_layout_of", "latent_dtype", "own", "project", "start"]
+__all__ = ["adopt", "bury", "drift", "in_layout_of", "latent_dtype", "lift", "own", "project", "start"]
 
 QUANTUM = 2.0**-10
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
@@ -45,25 +44,37 @@ def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | No
     A weight that is exactly 0 has no sign, so a coin gives it one. In a tensor that has other values it is an
     absent synapse of a pruned network and starts `margin` below the threshold; else the first step of any
     optimizer would bring half of them back. In a tensor of zeros only, all start at the threshold.
-
-    Raises:
-        UsageError: the tensor holds values that are not finite.
     """
     latent = in_layout_of(weight, weight.detach().to(latent_dtype(weight)))
-    if not torch.isfinite(latent).all():
-        raise UsageError(
-            f"a tensor of synapses of shape {tuple(weight.shape)} holds values that are not finite; "
-            "initialise it before the first step"
-        )
     sign = torch.sign(latent)
     unsigned = sign == 0
     count = int(unsigned.sum())
     if count:
-        coin = torch.randint(2, (count,), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        coin = torch.randint(2, (count,), generator=torch.Generator().manual_seed(seed), device="cpu") * 2 - 1
         sign[unsigned] = coin.to(sign)
         if count < weight.numel():
             latent[unsigned] = sign[unsigned] * -margin
     return {"latent": latent, "sign": sign.to(sign_dtype or latent.dtype), "offset": 0.0, "steps": 0}
+
+
+def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
+    """Take over weights that were written by somebody else since the last step; the other latents stay.
+
+    A new weight brings its own sign; one that was set to 0 is absent and starts `margin` below the threshold.
+    """
+    written = weight.detach().clone()
+    project([weight], [state])
+    changed = weight != written
+    weight.copy_(written)
+    if not changed.any():
+        return
+    target = written.to(state["latent"].dtype)
+    sign = torch.where(changed & (target != 0), torch.sign(target), state["sign"])
+    theta = torch.where(target != 0, target.abs(), -margin)
+    state["latent"].copy_(torch.where(changed, sign * (theta + state["offset"]), state["latent"]))
+    state["sign"].copy_(sign)
+    state.pop("lowest", None)
+    state.pop("carry", None)
 
 
 def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +93,7 @@ def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def drift(state: dict[str, Any], amount: float) -> None:
-    """Lower every θ of the tensor by `amount`, exactly."""
+    """Lower every θ of the tensor by `amount`."""
     offset = state["offset"] + amount
     whole = math.trunc(offset / QUANTUM) * QUANTUM
     if whole:
@@ -90,9 +101,19 @@ def drift(state: dict[str, Any], amount: float) -> None:
     state["offset"] = offset - whole
 
 
+def lift(state: dict[str, Any], amounts: Tensor) -> None:
+    """Raise each θ by its own amount; what a latent is too coarse to hold is carried to the next time."""
+    change = state["sign"] * amounts
+    if "carry" in state:
+        change += state["carry"]
+    before = state["latent"].clone()
+    state["latent"].add_(change)
+    state["carry"] = change.sub_(before.neg_().add_(state["latent"]))
+
+
 def bury(state: dict[str, Any], absent: Tensor) -> None:
     """Put the latents of absent synapses at the threshold where they have risen above it."""
-    at_threshold = state["sign"] * state["offset"]
+    at_threshold = state["sign"].to(state["latent"].dtype) * state["offset"]
     risen = absent & (state["latent"] * state["sign"] > state["offset"])
     state["latent"].copy_(torch.where(risen, at_threshold, state["latent"]))
 
@@ -116,7 +137,7 @@ def project(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], compile
 
 def _project_in_pieces(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
     pieces: Iterable[tuple[Tensor, ...]] = [(weight, latent, sign)]
-    if weight.numel() > WHOLE and _is_dense(weight):
+    if weight.numel() > WHOLE and _is_dense(weight) and weight.stride() == latent.stride() == sign.stride():
         pieces = zip(*(t.as_strided((t.numel(),), (1,)).split(CHUNK) for t in (weight, latent, sign)))
     for w, z, s in pieces:
         theta = w if w.dtype == z.dtype else torch.empty_like(z)

@@ -5,7 +5,7 @@ A method keeps a latent `z` and a frozen sign `s` for every synapse. The network
 the parameter. Because the direction of such a base turns around with the sign of its gradient, that is the
 same as running it on the synaptic parameter `θ = s·z − d` with the redefined gradient `s·∂L/∂w`.
 
-What a method adds, it adds in three places: `_before` and `_after` the base step, and at the start.
+What a method adds, it adds in two places: `_before` and `_after` the base step.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from synaprune.errors import UsageError
 from synaprune.measure.turnover import Turnover, turnover
 from synaprune.optim import bases, latents
 from synaprune.optim.finite import FiniteCheck
@@ -28,6 +29,9 @@ __all__ = ["Rewirer"]
 
 class Rewirer(LatentOptimizer):
     """Base class of the rewiring methods; it is itself a `torch.optim.Optimizer`.
+
+    Latents start when a tensor is first stepped, from the weights of that moment. Weights that somebody else
+    writes later (`load_state_dict` of the model, a mask) are taken over at the next step.
 
     Args:
         params: a module, whose synapses are found and rewired while all its other parameters are trained
@@ -59,6 +63,7 @@ class Rewirer(LatentOptimizer):
             self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy
         self._last_masks: dict[Tensor, Tensor] = {}
         self._finite = FiniteCheck()
+        self._versions: dict[Tensor, int] = {}  # of the weights as this optimizer wrote them
 
     # -- what a method may override ------------------------------------------------------------------------
 
@@ -84,8 +89,10 @@ class Rewirer(LatentOptimizer):
         """Return existing synapses over all synapses, counted over every tensor of synapses, rewired or not."""
         self._finite.report(self._name)
         weights = [p for group in self.param_groups if group["synapses"] for p in group["params"]]
-        left = sum(int(torch.count_nonzero(p.detach())) for p in weights)
-        return left / sum(p.numel() for p in weights)
+        count = sum(p.numel() for p in weights)
+        if not count:
+            raise UsageError("no group holds synapses to count; one with synapses=True would be counted")
+        return sum(int(torch.count_nonzero(p.detach())) for p in weights) / count
 
     def turnover(self) -> dict[str, Turnover]:
         """Count synapses pruned and regrown per rewired tensor since the last call; the first call starts it."""
@@ -98,7 +105,7 @@ class Rewirer(LatentOptimizer):
         return counts
 
     def freeze_topology(self, frozen: bool = True) -> None:
-        """Keep absent synapses absent and let the method rest, for a phase of fine-tuning; False ends it."""
+        """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
         for group, weight in self._rewired():
             state = self._state_of(weight, group)
             if frozen:
@@ -130,11 +137,11 @@ class Rewirer(LatentOptimizer):
         ]
         for group in self._rewiring_groups():
             self._check_group(group)
+        for group, weight, state in moved:
+            if self._versions.get(weight, weight._version) != weight._version:
+                latents.adopt(weight, state, self._margin(group))
         notes = [self._before(weight, state, group) for group, weight, state in moved]
         try:
-            for group, weight in self._plain():
-                if weight.grad is not None:
-                    self.state[weight] = self._state_of_base(weight, group)
             for group, weight, state in moved:
                 state["latent"].grad = self._pull(weight, state, group)
             with self._base_sees_latents():
@@ -149,6 +156,7 @@ class Rewirer(LatentOptimizer):
             if "absent" not in state:
                 self._after(weight, state, group, note)
         latents.project([row[1] for row in moved], [row[2] for row in moved], self._compile_projection)
+        self._versions.update((weight, weight._version) for _, weight, _ in moved)
         return loss
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
@@ -179,7 +187,8 @@ class Rewirer(LatentOptimizer):
         super().load_state_dict(state_dict)
         self._last_masks.clear()
         self._finite.flags.clear()
+        self._versions.clear()
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_compile_projection", "_sign_dtype", "_last_masks", "_finite")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_versions": {}}

@@ -58,3 +58,20 @@ def test_module_without_synapses_and_single_tensor():
         GradR(nn.BatchNorm1d(3))
     with pytest.raises(UsageError, match="single tensor"):
         GradR(torch.ones(3))
+
+
+@pytest.mark.parametrize("params", [[], iter([])])
+def test_nothing_to_train(params):
+    with pytest.raises(UsageError, match="params is empty"):
+        GradR(params)
+
+
+def test_exclude_needs_names():
+    with pytest.raises(UsageError, match="exclude takes names"):
+        GradR([nn.Parameter(torch.ones(2))], exclude=("fc*",))
+
+
+@pytest.mark.parametrize("margin", [-0.5, float("nan")])
+def test_margin_is_checked(margin):
+    with pytest.raises(UsageError, match="margin="):
+        GradR([nn.Parameter(torch.ones(2))], margin=margin)

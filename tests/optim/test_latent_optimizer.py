@@ -9,7 +9,7 @@ from common import BASES, model, same, train
 from torch import nn
 
 from synaprune.errors import UsageError
-from synaprune.optim import GradR
+from synaprune.optim import Dense, GradR
 
 
 def through_file(state):
@@ -85,9 +85,9 @@ def test_state_of_another_model_or_method():
     optimizer = GradR(net)
     net.weight.grad = torch.ones(3, 4)
     optimizer.step()
-    with pytest.raises(UsageError, match=r"weight has shape \(3, 5\), the saved latents have \(3, 4\)"):
+    with pytest.raises(UsageError, match=r"weight has shape \(3, 5\), its saved state \(3, 4\)"):
         GradR(other).load_state_dict(optimizer.state_dict())
-    with pytest.raises(UsageError, match="not written by GradR"):
+    with pytest.raises(UsageError, match="written by another optimizer, not by GradR on Adam"):
         optimizer.load_state_dict(torch.optim.Adam(net.parameters()).state_dict())
     assert optimizer.param_groups[0]["params"][0] is net.weight
 
@@ -106,3 +106,59 @@ def test_a_failing_base_leaves_the_groups_as_they_were(monkeypatch):
     assert optimizer.param_groups[0]["params"][0] is weight
     assert optimizer.param_groups[0]["weight_decay"] == 0.2
     assert weight.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_state_of_another_method_base_or_number_of_tensors():
+    net = model()
+    optimizer = GradR(net)
+    train(net, optimizer, 1)
+    saved = optimizer.state_dict()
+    with pytest.raises(UsageError, match="written by GradR on Adam, not by Dense on Adam"):
+        Dense(model()).load_state_dict(saved)
+    with pytest.raises(UsageError, match="not by GradR on Adamax"):
+        GradR(model(), base=torch.optim.Adamax).load_state_dict(saved)
+    with pytest.raises(UsageError, match=r"its groups hold \[2, 4\] tensors, here they hold \[1\]"):
+        GradR([net[0].weight]).load_state_dict(saved)
+
+
+def test_a_failed_load_changes_nothing():
+    net, twin = model(), model()
+    optimizers = GradR(net, lr=1e-2), GradR(twin, lr=1e-2)
+    for network, optimizer in zip((net, twin), optimizers):
+        train(network, optimizer, 5)
+    optimizers[0].register_load_state_dict_pre_hook(lambda *_: 1 / 0)
+    for state in (optimizers[0].state_dict(), GradR(nn.Linear(2, 2)).state_dict()):
+        with pytest.raises((ZeroDivisionError, UsageError)):
+            optimizers[0].load_state_dict(state)
+    for network, optimizer in zip((net, twin), optimizers):
+        train(network, optimizer, 5, seed=1)
+    assert same(net, twin)
+
+
+def test_load_pre_hook_sees_the_optimizer_as_it_is():
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = GradR([weight])
+    seen = []
+    optimizer.register_load_state_dict_pre_hook(
+        lambda o, state: seen.append((o.param_groups[0]["params"][0] is weight, o.state_dict()["state"]))
+    )
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert seen == [(True, {})]
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_copy_before_the_first_step(name):
+    net = model()
+    twin, optimizer = copy.deepcopy((net, GradR(net, lr=1e-2, base=BASES[name])))
+    train(twin, optimizer, 2)
+    assert not same(net, twin)
+
+
+def test_cleared_state_starts_anew():
+    net = model()
+    optimizer = GradR(net, lr=1e-2)
+    train(net, optimizer, 3)
+    optimizer.state.clear()
+    train(net, optimizer, 1)
+    steps = [state.get("base", state)["step"].item() for state in optimizer.state.values()]
+    assert steps == [1.0] * 6

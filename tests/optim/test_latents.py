@@ -100,3 +100,37 @@ def test_drift_keeps_less_than_one_quantum_beside_the_latents():
     latents.drift(state, -2.5 * latents.QUANTUM)
     assert state["latent"].tolist() == [1.0, -1.0]
     assert state["offset"] == 0.0
+
+
+def test_layout_changed_after_the_start(monkeypatch):
+    monkeypatch.setattr(latents, "WHOLE", 100)
+    net = nn.Conv2d(8, 6, 3, bias=False)
+    twin = nn.Parameter(net.weight.detach().clone())
+    optimizers = GradR(net, lr=1e-2), GradR([twin], lr=1e-2)
+    for n in range(4):
+        if n == 2:
+            net.to(memory_format=torch.channels_last)
+        twin.grad = torch.randn(6, 8, 3, 3)
+        net.weight.grad = twin.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(net.weight, twin)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign_dtype", [None, torch.int8])
+def test_buried_synapses_stay_buried(dtype, sign_dtype):
+    weight = torch.randn(400, dtype=dtype)
+    state = latents.start(weight, margin=0.1, seed=0, sign_dtype=sign_dtype)
+    state["offset"] = 0.000777777
+    latents.bury(state, torch.ones(400, dtype=torch.bool))
+    latents.project([weight], [state])
+    assert not weight.any()
+
+
+def test_empty_tensors_are_passed_over():
+    weight, empty = nn.Parameter(torch.ones(2)), nn.Parameter(torch.empty(0, 3))
+    optimizer = GradR([weight, empty], alpha=1.0)
+    weight.grad, empty.grad = torch.ones(2), torch.empty(0, 3)
+    optimizer.step()
+    assert optimizer.connectivity() == 1.0

@@ -119,3 +119,33 @@ def test_turnover_counts_deaths_and_births():
     optimizer.step()
     assert optimizer.turnover() == {"fc": (1, 1)}
     assert optimizer.turnover() == {"fc": (0, 0)}
+
+
+def test_weights_written_by_others_are_taken_over():
+    weight = nn.Parameter(torch.tensor([1.0, -1.0, 2.0, 0.0]))
+    optimizer = GradR([weight], lr=0.1, alpha=1.0, base=torch.optim.SGD, margin=0.5)
+    weight.grad = torch.zeros(4)
+    optimizer.step()
+    absent = optimizer.theta(weight)[3].item()
+    with torch.no_grad():
+        weight[0], weight[1] = 0.0, 3.0  # masked; a new value of the other sign
+    optimizer.step()
+    torch.testing.assert_close(weight.tolist(), [0.0, 2.9, 1.8, 0.0])
+    torch.testing.assert_close(optimizer.theta(weight).tolist(), [-0.6, 2.9, 1.8, absent - 0.1])
+
+
+def test_swapping_averages_in_and_out_changes_nothing():
+    weight, twin = nn.Parameter(torch.randn(50)), None
+    twin = nn.Parameter(weight.detach().clone())
+    optimizers = [GradR([p], lr=0.1, alpha=1.0) for p in (weight, twin)]
+    for _ in range(8):
+        weight.grad = torch.randn(50)
+        twin.grad = weight.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            own = weight.clone()
+            weight.fill_(0.3)
+            weight.copy_(own)
+    assert torch.equal(weight, twin)
+    assert torch.equal(optimizers[0].theta(weight), optimizers[1].theta(twin))
