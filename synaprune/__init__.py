@@ -6,10 +6,15 @@
 >>> optimizer = GradR(model, lr=1e-3, alpha=1e-2)  # in place of torch.optim.Adam(model.parameters(), lr=1e-3)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
-from synaprune.measure import connectivity, layer_connectivity
-from synaprune.optim import Dense, GradR, Rewirer
-from synaprune.synapses import find_synapses
+
+if TYPE_CHECKING:
+    from synaprune.measure import connectivity, layer_connectivity
+    from synaprune.optim import Dense, GradR, Rewirer
+    from synaprune.synapses import find_synapses
 
 __all__ = [
     "Dense",
@@ -23,3 +28,25 @@ __all__ = [
     "layer_connectivity",
 ]
 __version__ = "0.1.0"
+
+# Found on first use, so that `synaprune --help` need not wait for torch.
+_HOMES = {
+    "Dense": "optim",
+    "GradR": "optim",
+    "Rewirer": "optim",
+    "connectivity": "measure",
+    "find_synapses": "synapses",
+    "layer_connectivity": "measure",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"synaprune.{_HOMES[name]}"), name)
+    if name in ("measure", "optim", "synapses"):
+        return import_module(f"synaprune.{name}")
+    raise AttributeError(f"module 'synaprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES, "measure", "optim", "synapses"])

@@ -6,15 +6,16 @@ import time
 import torch
 
 begin = time.perf_counter()
-import synaprune  # noqa: E402
+from synaprune import GradR  # noqa: E402
 
 seconds = time.perf_counter() - begin
 
 for extra in ("spikingjelly", "rich", "matplotlib", "sklearn", "pooch", "tensorboard"):
     assert importlib.util.find_spec(extra) is None, f"{extra} is installed: this environment is not empty"
-assert "site-packages" in synaprune.__file__, f"{synaprune.__file__} is not the installed wheel"
+home = importlib.util.find_spec("synaprune").origin
+assert "site-packages" in home, f"{home} is not the installed wheel"
 net = torch.nn.Linear(5, 3)
-optimizer = synaprune.GradR(net, lr=0.1, alpha=0.1)
+optimizer = GradR(net, lr=0.1, alpha=0.1)
 net(torch.ones(2, 5)).sum().backward()
 optimizer.step()
 print(f"wheel: GradR works without extras; import synaprune adds {seconds:.3f} s to import torch")
