@@ -25,7 +25,7 @@ wheel: .venv/test.done
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python $(INSTALL) torch==2.13.0
 	build/empty/bin/python $(INSTALL) build/wheel/*.whl
-	build/empty/bin/python -P tests/empty_environment.py
+	build/empty/bin/python -P .ci/empty_environment.py
 
 # torch first and alone: a resolver that meets it late may already have fetched another one.
 .venv/train.done: pyproject.toml constraints.txt
