@@ -21,6 +21,7 @@ class Dense(Rewirer):
         params: a module, or what any torch optimizer takes.
         lr: learning rate of the base optimizer.
         base: torch optimizer class.
+        include: name patterns of tensors that count as synapses though no rule of `find_synapses` says so.
         exclude: taken for the sake of equal calls; nothing is rewired anyway.
         check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
         base_options: further options of the base.
@@ -35,11 +36,12 @@ class Dense(Rewirer):
         lr: float = 1e-3,
         *,
         base: type[Optimizer] = torch.optim.Adam,
+        include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         check_finite: bool = True,
         **base_options: Any,
     ) -> None:
         defaults = {"rewire": False, "check_finite": check_finite}
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, exclude)
+        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
         for group in self.param_groups:
             group["rewire"] = False

@@ -49,6 +49,7 @@ class GradR(Rewirer):
         sparsity: with a number for `alpha`, the prior's target p in [0.5, 1), which only sets where its centre
             lies (0.95 if not given). Group option.
         base: torch optimizer class; all but LBFGS, Muon and SparseAdam serve.
+        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
         exclude: name patterns of synapses that shall be trained but not rewired.
         margin: how far below the threshold an absent synapse of a pruned network starts; ten learning rates
             if not given. Group option.
@@ -71,6 +72,7 @@ class GradR(Rewirer):
         alpha: float | str | None = None,
         schedule: Any = None,
         base: type[Optimizer] = torch.optim.Adam,
+        include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         margin: float | None = None,
         check_finite: bool = True,
@@ -90,7 +92,7 @@ class GradR(Rewirer):
             "check_finite": check_finite,
             "seed": seed,
         }
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, exclude, compile_projection)
+        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude, compile_projection)
         if sparsity is not None:
             self._warn_of_inert_centre()
 

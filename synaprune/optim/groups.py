@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,28 +13,37 @@ from synaprune.synapses import find_synapses
 
 __all__ = ["Group", "Params", "groups_of"]
 
+log = logging.getLogger("synaprune")
+
 Params = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
 
 
-def groups_of(params: Params, exclude: Iterable[str] = ()) -> list[Group]:
+def groups_of(params: Params, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[Group]:
     """Return parameter groups whose members are lists.
 
-    Of a module these are the rewired synapses, the excluded ones, and everything else that is trained.
+    Of a module these are the rewired synapses, the excluded ones, and everything else that is trained. Weights
+    that no rule knows are trained plainly, and a warning in the log names them.
 
     Raises:
-        UsageError: nothing at all, a single tensor, a module without synapses, `exclude` without names.
+        UsageError: nothing at all, a single tensor, a module without synapses, patterns without names.
     """
     if isinstance(params, nn.Module):
-        return _of_module(params, tuple(exclude))
-    if exclude:
-        raise UsageError("exclude takes names, so it needs a module; in a list, give a group rewire=False instead")
+        return _of_module(params, *(p if isinstance(p, str) else tuple(p) for p in (include, exclude)))
+    if include or exclude:
+        raise UsageError(
+            "include and exclude take names, so they need a module; in a list, give a group rewire=False instead"
+        )
     return _of_tensors(params)
 
 
-def _of_module(module: nn.Module, exclude: tuple[str, ...]) -> list[Group]:
-    everything = find_synapses(module)
-    rewired = find_synapses(module, exclude=exclude)
+def _of_module(module: nn.Module, include: Iterable[str], exclude: Iterable[str]) -> list[Group]:
+    everything = find_synapses(module, include=include)
+    rewired = find_synapses(module, include=include, exclude=exclude)
+    for name, owner in rewired.unknown:
+        log.warning(
+            "no rule knows whether '%s' in %s is synapses; it is trained plainly (include=, exclude=)", name, owner
+        )
     if not len(rewired):
         raise UsageError(f"{type(module).__name__} has no synapses to rewire; print(find_synapses(model)) says why")
     chosen = {id(synapse.parameter) for synapse in rewired}

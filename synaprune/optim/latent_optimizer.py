@@ -37,9 +37,10 @@ class LatentOptimizer(Optimizer):
         defaults: dict[str, Any],
         base: type[Optimizer],
         base_options: dict[str, Any],
+        include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> None:
-        groups = groups_of(params, exclude)
+        groups = groups_of(params, include, exclude)
         members = [p[1] if isinstance(p, tuple) else p for group in groups for p in group["params"]]
         # Options that method and base both have (`alpha` of RMSprop and ASGD) stay apart under `base_<option>`.
         apart = {f"base_{option}": option for option in defaults}

@@ -41,7 +41,8 @@ class Rewirer(LatentOptimizer):
             its tensors count for connectivity), `margin`, `check_finite` and `seed` are common to all.
         base: the torch optimizer class that moves the latents.
         base_options: its options, `lr` among them; one that the method has too is called `base_<option>`.
-        exclude: name patterns of synapses in a module that shall be trained plainly.
+        include, exclude: name patterns, in a module, of tensors that are synapses though no rule says so, and of
+            synapses that shall be trained plainly.
         compile_projection: write the weights of all tensors by one compiled kernel, and keep signs in one byte.
 
     Raises:
@@ -54,10 +55,11 @@ class Rewirer(LatentOptimizer):
         defaults: dict[str, Any],
         base: type[Optimizer],
         base_options: dict[str, Any],
+        include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         compile_projection: bool = False,
     ) -> None:
-        super().__init__(params, defaults, base, base_options, exclude)
+        super().__init__(params, defaults, base, base_options, include, exclude)
         self._compile_projection = compile_projection
         if compile_projection:
             self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy

@@ -67,7 +67,7 @@ def test_nothing_to_train(params):
 
 
 def test_exclude_needs_names():
-    with pytest.raises(UsageError, match="exclude takes names"):
+    with pytest.raises(UsageError, match="take names"):
         GradR([nn.Parameter(torch.ones(2))], exclude=("fc*",))
 
 
@@ -75,3 +75,17 @@ def test_exclude_needs_names():
 def test_margin_is_checked(margin):
     with pytest.raises(UsageError, match="margin="):
         GradR([nn.Parameter(torch.ones(2))], margin=margin)
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.kernel = nn.Linear(3, 2), nn.Parameter(torch.ones(2, 2))
+
+
+def test_weights_that_no_rule_knows_are_reported_and_can_be_included(caplog):
+    assert GradR(Odd()).param_groups[0]["param_names"] == ["fc.weight"]
+    assert "'kernel' in Odd" in caplog.text
+    caplog.clear()
+    assert GradR(Odd(), include="kernel").param_groups[0]["param_names"] == ["kernel", "fc.weight"]
+    assert caplog.text == ""
