@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
+import os
 import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -19,11 +21,19 @@ from typing import Any, NoReturn
 
 from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.train import recipes
-from synaprune.train.settings import Settings, expected
+from synaprune.train.settings import Settings, expected, metavar
 
 __all__ = ["main"]
 
-EXTRA = {"matplotlib", "pooch", "rich", "sklearn", "spikingjelly", "tensorboard"}
+# The groups of `train --help`, each by its first setting.
+GROUPS = {
+    "task": "data and network",
+    "method": "method",
+    "base": "optimizer and loss",
+    "augment": "augmentation",
+    "holdout": "run and machine",
+}
+PLAIN_WIDTH = 100  # columns of what goes to a file or a pipe
 
 
 class _Interrupted(KeyboardInterrupt):
@@ -36,32 +46,77 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Say which argument this command does not know."""
+        flag = next((argument for argument in unknown if argument.startswith("-")), None)
+        if flag is None:
+            raise UsageError(f"unexpected argument '{unknown[0]}'")
+        flag = flag.split("=")[0]
+        # Dashes say nothing: by them alone any two flags would be akin.
+        known = [option.lstrip("-") for option in self._option_string_actions]
+        hint = nearest(flag.lstrip("-"), known).replace("'", "'--", 1)
+        raise UsageError(f"unknown option '{flag}'{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Check the name of a command, the only argument with choices of argparse's own."""
+        known: Iterable[str] = action.choices or (value,)
+        if value not in known:
+            raise UsageError(f"unknown command '{value}'{nearest(value, known) or '; there are ' + ', '.join(known)}")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 (the machine), 2 (the request), 130 or 143 (interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to fail
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         options, unknown = _parser().parse_known_args(arguments)
         if unknown:
-            _refuse(unknown)
+            options.parser.refuse(unknown)
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             options.run(options, arguments)
-    except (UsageError, MachineError) as error:
-        return _complain(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in EXTRA:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody listens any more; what is still in the buffer must not be tried again at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except BaseException as error:
+        verdict = _verdict(error)
+        if verdict is None:
             raise
-        return _complain(f'{error.name} is not installed; run pip install "synaprune[train]"', 1)
-    except OSError as error:
-        place = f": '{error.filename}'" if error.filename else ""
-        return _complain(f"{error.strerror or error}{place}", 1)
-    except KeyboardInterrupt as error:
-        return _complain(str(error) or "interrupted", 143 if isinstance(error, _Interrupted) else 130)
+        return _complain(*verdict)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _verdict(error: BaseException) -> tuple[str, int] | None:
+    """Return the sentence and the exit code for an error, or None for one that is a bug, or a plain exit."""
+    # An import that is interrupted may end in another error, which was raised on the way out.
+    interrupt = next((link for link in _chain(error) if isinstance(link, KeyboardInterrupt)), None)
+    if interrupt is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is ending; a second Ctrl-C has nothing to add
+        return str(interrupt) or "interrupted", 143 if isinstance(interrupt, _Interrupted) else 130
+    if isinstance(error, ModuleNotFoundError):
+        from synaprune.data.files import absent
+
+        error = absent(error, "this command") or error
+    if isinstance(error, UsageError | MachineError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        place = f": '{error.filename}'" if error.filename else ""
+        return f"{error.strerror or error}{place}", 1
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those in whose handling it was raised."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,31 +128,36 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train a network by a recipe",
-        description="Train by a recipe. Any setting of the recipe can be overridden by its flag.",
+        usage="synaprune train RECIPE [--out DIR] [--resume] [--data-dir DIR] [--SETTING VALUE ...]",
+        description="Train by a recipe. A flag beats the recipe, and the recipe beats the default in brackets.",
+        epilog="example: synaprune train digits/grad_r --alpha 0.2 --out runs/sparser",
         allow_abbrev=False,
     )
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, parser=train)
     train.add_argument("recipe", metavar="RECIPE", help="name such as digits/grad_r, or path of a .toml file")
     train.add_argument("--out", metavar="DIR", type=Path, help="folder of the run [runs/TASK-RECIPE-SEED]")
     train.add_argument("--resume", action="store_true", help="continue the run in its folder")
     train.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
-    group = train.add_argument_group("settings")
     for field in dataclasses.fields(Settings):
-        text = f"{field.metadata['help']} ({expected(field.name)}) [{_shown(field.default)}]".replace("%", "%%")
-        flag: dict[str, Any] = {"metavar": "VALUE"}
+        if field.name in GROUPS:
+            group = train.add_argument_group(GROUPS[field.name])
+        word = metavar(field.name)
+        values = "" if word.startswith("{") else f" ({expected(field.name)})"  # else the word says it
+        text = f"{field.metadata['help']}{values} [{_shown(field.default)}]".replace("%", "%%")
+        flag: dict[str, Any] = {"metavar": word}
         if isinstance(field.default, bool):
             flag = {"action": argparse.BooleanOptionalAction}
         name = "--" + field.name.replace("_", "-")
         group.add_argument(name, dest=field.name, default=argparse.SUPPRESS, help=text, **flag)
 
     evaluate = commands.add_parser("eval", help="measure a trained network anew", allow_abbrev=False)
-    evaluate.set_defaults(run=_eval)
+    evaluate.set_defaults(run=_eval, parser=evaluate)
     evaluate.add_argument("folder", metavar="RUN", type=Path, help="folder of the run")
     evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
     evaluate.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … [that of the run]")
 
-    listing = commands.add_parser("recipes", help="list the recipes")
-    listing.set_defaults(run=_recipes)
+    listing = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    listing.set_defaults(run=_recipes, parser=listing)
     return parser
 
 
@@ -106,7 +166,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     known = {field.name for field in dataclasses.fields(Settings)}
     overrides = {name: value for name, value in vars(options).items() if name in known}
     recipe = recipes.read(options.recipe)
-    settings = Settings.from_mapping({**recipe, **overrides}, source=f"recipe '{options.recipe}'")
+    settings = Settings.from_mapping(recipes.override(recipe, overrides), source=f"recipe '{options.recipe}'")
     folder = options.out or Path("runs", f"{settings.task}-{Path(options.recipe).stem}-{settings.seed}")
 
     from rich.console import Console
@@ -119,7 +179,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     command = ["synaprune", *arguments]
     try:
         with Display(Console(stderr=True)) as display:
-            train(
+            metrics = train(
                 settings,
                 folder,
                 data_dir=options.data_dir,
@@ -132,8 +192,7 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
             raise
         again = shlex.join(command if options.resume else [*command, "--resume"])
         raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
-    result = run.result(folder)
-    _show(result["metrics"], f"after epoch {result['metrics']['epoch']} ({result['seconds']:.1f} s)")
+    _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
     print(f"figure: {training_figure(folder)}")
 
 
@@ -156,10 +215,10 @@ def _show(metrics: dict[str, Any], when: str) -> None:
     """Print the table of layers and the line that counts."""
     from rich.console import Console
 
-    from synaprune.train.display import accuracy, table
+    from synaprune.train.display import accuracy, show
 
     part, value = accuracy(metrics)
-    Console().print(table(metrics))
+    show(metrics, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     print(f"{part} accuracy {value:.2%} at {metrics['connectivity']:.2%} connectivity, {when}")
 
 
@@ -168,16 +227,6 @@ def _shown(default: object) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     return "none" if default in (None, ()) else str(default)
-
-
-def _refuse(unknown: list[str]) -> NoReturn:
-    """Say which argument nobody knows."""
-    flag = next((argument for argument in unknown if argument.startswith("-")), None)
-    if flag is None:
-        raise UsageError(f"unexpected argument '{unknown[0]}'")
-    flag = flag.split("=")[0]
-    known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Settings)]
-    raise UsageError(f"unknown setting '{flag}'{nearest(flag, [*known, '--out', '--resume', '--data-dir'])}")
 
 
 def _complain(sentence: str, code: int) -> int:

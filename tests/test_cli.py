@@ -42,20 +42,30 @@ def sentence(capsys):
     ("arguments", "said"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["trian"], "invalid choice: 'trian'"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["draw"], "unknown command 'draw'; there are train, eval, recipes"),
+        (["recipes", "--dta"], "unknown option '--dta'"),
+        (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
+        (["eval", "x", "--resume"], "unknown option '--resume'"),
         (["train"], "the following arguments are required: RECIPE"),
         (["train", "digits/gradr"], "unknown recipe 'digits/gradr'; did you mean 'digits/grad_r'?"),
-        (["train", "digits/grad_r", "--alhpa", "1"], "unknown setting '--alhpa'; did you mean '--alpha'?"),
-        (["train", "digits/grad_r", "--batch_size=3"], "unknown setting '--batch_size'; did you mean '--batch-size'?"),
-        (["train", "digits/grad_r", "--alph", "1"], "unknown setting '--alph'; did you mean '--alpha'?"),
-        (["train", "digits/grad_r", "--resum"], "unknown setting '--resum'; did you mean '--resume'?"),
+        (["train", "digits/grad_r", "--alhpa", "1"], "unknown option '--alhpa'; did you mean '--alpha'?"),
+        (["train", "digits/grad_r", "--batch_size=3"], "unknown option '--batch_size'; did you mean '--batch-size'?"),
+        (["train", "digits/grad_r", "--alph", "1"], "unknown option '--alph'; did you mean '--alpha'?"),
+        (["train", "digits/grad_r", "--resum"], "unknown option '--resum'; did you mean '--resume'?"),
         (["train", "digits/grad_r", "more"], "unexpected argument 'more'"),
         (["train", "digits/grad_r", "--lr"], "argument --lr: expected one argument"),
-        (["train", "digits/grad_r", "--lr", "fast"], "setting 'lr' must be a number above 0, not 'fast'"),
+        (
+            ["train", "digits/grad_r", "--lr", "fast"],
+            "setting 'lr' must be a number above 0 and below 1e+30, not 'fast'",
+        ),
         (["train", "digits/grad_r", "--alpha", "-1"], "setting 'alpha' must be a number of at least 0"),
         (["train", "digits/dense", "--alpha", "0.1"], "setting 'alpha' belongs to method grad_r"),
         (["train", "nowhere.toml"], "there is no recipe file 'nowhere.toml'"),
-        (["eval", "nowhere"], "there is no checkpoint 'nowhere/checkpoint.safetensors'"),
+        (["train", "digits/grad_r", "--resume"], "'runs/digits-grad_r-0' holds no run to resume; leave out"),
+        (["train", "mnist/best", "--data-dir", "nowhere"], "there is no folder 'nowhere', named by --data-dir"),
+        (["eval", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
+        (["eval", __file__], "test_cli.py' is a file, not the folder of a run"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
@@ -96,7 +106,7 @@ def test_eval_prints_the_same_accuracy(trained, capsys):
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):
     assert cli.main([*SMALL, "--out", str(trained)]) == 2
-    assert "already holds a run" in sentence(capsys)
+    assert "already holds a run; continue it with --resume, or give another folder with --out" in sentence(capsys)
     assert cli.main([*SMALL, "--out", str(trained), "--resume"]) == 0
     assert cli.main([*SMALL, "--out", str(trained), "--resume", "--lr", "0.5"]) == 2
     assert "was trained with lr" in capsys.readouterr().err
@@ -128,9 +138,10 @@ def test_version_and_help(capsys):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from synaprune.cli import _parser; _parser().format_help()\n"
-        "print([m for m in ('spikingjelly', 'matplotlib', 'sklearn', 'tensorboard', 'rich') if m in sys.modules])"
+        "heavy = {'torch', 'numpy', 'spikingjelly', 'matplotlib', 'sklearn', 'tensorboard', 'rich'}\n"
+        "print(heavy & set(sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 @pytest.mark.parametrize("package", ["rich", "tensorboard.compat"])
@@ -146,7 +157,8 @@ def test_without_the_extra_one_sentence_says_what_to_install(package, tmp_path, 
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", absent)
     assert cli.main([*SMALL, "--out", str(tmp_path / "run")]) == 1
-    assert sentence(capsys) == f'{package} is not installed; run pip install "synaprune[train]"'
+    name = package.partition(".")[0]
+    assert sentence(capsys) == f"this command needs {name}; run pip install 'synaprune[train]'"
 
 
 def test_other_missing_modules_are_bugs_and_keep_their_traceback(monkeypatch):
@@ -156,6 +168,46 @@ def test_other_missing_modules_are_bugs_and_keep_their_traceback(monkeypatch):
     monkeypatch.setattr(cli, "_recipes", broken)
     with pytest.raises(ModuleNotFoundError):
         cli.main(["recipes"])
+
+
+def test_the_method_of_a_recipe_can_be_changed_by_its_flag_alone(tmp_path):
+    assert cli.main([*SMALL, "--method", "dense", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    settings = Run(tmp_path).settings()
+    assert (settings.method, settings.alpha, settings.lr) == ("dense", None, 0.03)
+
+
+def test_an_interrupted_import_counts_as_interrupted(monkeypatch, capsys):
+    def failing(*_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed to import")  # noqa: B904 (as numpy does)
+
+    monkeypatch.setattr(cli, "_recipes", failing)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert cli.main(["recipes"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sentence(capsys) == "interrupted"
+
+
+def test_a_closed_pipe_is_silent():
+    code = "import sys; from synaprune.cli import main; sys.exit(main(['recipes']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run([sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_terminal_without_the_letters_is_no_hindrance():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "synaprune", "train", "digits/grad_r", "--loss", "θ"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "not '?'" in done.stderr
 
 
 def test_faults_of_the_machine_are_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):

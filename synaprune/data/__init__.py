@@ -7,7 +7,7 @@
 | `mnist`   | 60,000 / 10,000  | 1×28×28 | `<dir>/mnist/`: four IDX files, `.gz` or unpacked                 |
 
 `<dir>` is the argument `data_dir`; without it the environment variable SYNAPRUNE_DATA; without that the
-user's cache folder. What is missing there is downloaded into it.
+user's cache folder. The first two must exist. What is missing there is downloaded into it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """Return the data set `name`, on the CPU.
 
     Raises:
-        UsageError: the name is unknown, or a file found is not what its name says.
+        UsageError: the name is unknown, `<dir>` is no folder, or a file found is not what its name says.
         MachineError: files are missing and cannot be downloaded, or cannot be read.
 
     """

@@ -13,14 +13,36 @@ from types import ModuleType
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["broken", "download", "folder_of", "locate", "read", "require"]
+__all__ = ["absent", "broken", "download", "folder_of", "locate", "read", "require"]
+
+# Modules of the extra [train], and the packages that hold them.
+EXTRA = {
+    "matplotlib": "matplotlib",
+    "pooch": "pooch",
+    "rich": "rich",
+    "sklearn": "scikit-learn",
+    "spikingjelly": "spikingjelly",
+    "tensorboard": "tensorboard",
+    "tqdm": "tqdm",
+}
 
 
 def folder_of(name: str, data_dir: str | Path | None) -> Path:
-    """Return the folder of data set `name`, in `data_dir`, else $SYNAPRUNE_DATA, else the user's cache."""
+    """Return the folder of data set `name`, in `data_dir`, else $SYNAPRUNE_DATA, else the user's cache.
+
+    Raises:
+        UsageError: `data_dir` or $SYNAPRUNE_DATA is no folder; it may be mistyped, so it is not made.
+
+    """
     root = data_dir or os.environ.get("SYNAPRUNE_DATA")
     if not root:
-        root = require("pooch", f"finding {name} without --data-dir or SYNAPRUNE_DATA").os_cache("synaprune")
+        pooch = require("pooch", f"finding {name} without --data-dir or SYNAPRUNE_DATA")
+        return Path(pooch.os_cache("synaprune")) / name
+    if not Path(root).expanduser().is_dir():
+        raise UsageError(
+            f"there is no folder '{root}', named by {'--data-dir' if data_dir else 'SYNAPRUNE_DATA'};"
+            " make it, or name the one that holds the data files"
+        )
     return Path(root).expanduser() / name
 
 
@@ -42,6 +64,8 @@ def download(url: str, md5: str, folder: Path, missing: str = "") -> Path:
     name = url.rsplit("/", 1)[-1]
     missing = f"{missing or name} is missing in {folder}"
     pooch = require("pooch", f"{missing} and downloading it")
+    require("tqdm", f"{missing} and downloading it")  # the bar
+    pooch.get_logger().setLevel("WARNING")  # the bar says what is going on
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", name, folder, progressbar=True))
     except (OSError, ValueError) as error:
@@ -86,13 +110,22 @@ def broken(path: Path, fault: str) -> UsageError:
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """Import a package of the extra [train] on its first use.
+    """Import a module of the extra [train] on its first use.
 
     Raises:
-        MachineError: it is not installed.
+        MachineError: its package is not installed.
 
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise MachineError(f"{purpose} needs {module}: pip install 'synaprune[train]'") from error
+        fault = absent(error, purpose)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def absent(error: ModuleNotFoundError, purpose: str) -> MachineError | None:
+    """Return the error that says which package of the extra [train] is missing; None if it is none of them."""
+    package = EXTRA.get((error.name or "").partition(".")[0])
+    return MachineError(f"{purpose} needs {package}; run pip install 'synaprune[train]'") if package else None

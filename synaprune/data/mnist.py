@@ -51,6 +51,8 @@ def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
     images, labels = _idx(images_path, dimensions=3), _idx(labels_path, dimensions=1)
     if images.shape[1:] != (28, 28):
         raise files.broken(images_path, f"holds images of {images.shape[1]}×{images.shape[2]}, not 28×28")
+    if not len(images):
+        raise files.broken(images_path, "holds no images")
     if len(labels) != len(images):
         raise files.broken(
             labels_path, f"holds {len(labels)} labels for the {len(images)} images of {images_path.name}"

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from synaprune.errors import UsageError
+from synaprune.errors import MachineError, UsageError
+from synaprune.train.checkpoint import replacing
 from synaprune.train.run import Run
 
 __all__ = ["training_figure"]
@@ -44,6 +45,7 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         UsageError: the folder holds no run, or no epoch of it is finished.
+        MachineError: the figure cannot be written; a previous one stays.
 
     """
     run = Run(folder)
@@ -68,7 +70,12 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
         bottom.set_xlabel("epoch")
         bottom.set_xlim(1 - 0.02 * len(epochs), len(epochs) * 1.02)
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        figure.savefig(path, facecolor="white")
+        try:
+            with replacing(path) as file:
+                figure.savefig(file, format="png", facecolor="white")
+        except OSError as error:
+            reason = error.strerror or "no space left on the disk"  # only the latter comes as a sentence
+            raise MachineError(f"the figure '{path}' cannot be written ({reason}); the run itself is saved") from error
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,17 @@ import torch
 from torch import nn
 
 from synaprune.data import Dataset, load
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train.settings import Settings
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
+
+DEVICES = ("cpu", "cuda", "mps")
+# What torch says where it has no memory left, and no class of its own to say it with.
+NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory")
 
 
 def device(settings: Settings) -> torch.device:
@@ -33,6 +38,8 @@ def device(settings: Settings) -> torch.device:
     try:
         found = torch.device(name)
         torch.empty(0, device=found)
+        if found.type not in DEVICES:
+            raise NotImplementedError(f"a network on '{found.type}'")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"there is no device '{name}' on this machine; give --device cpu") from error
     return found
@@ -40,7 +47,12 @@ def device(settings: Settings) -> torch.device:
 
 @contextmanager
 def environment(settings: Settings, where: torch.device) -> Iterator[None]:
-    """Set the number of threads and seed torch for one run; give the caller's own back at the end."""
+    """Set the number of threads and seed torch for one run; give the caller's own back at the end.
+
+    Raises:
+        MachineError: the run within needs more memory than there is.
+
+    """
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         if settings.threads:
@@ -48,6 +60,12 @@ def environment(settings: Settings, where: torch.device) -> Iterator[None]:
         torch.manual_seed(settings.seed)
         try:
             yield
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            raise MachineError(
+                f"not enough memory on device '{where}'; lower --batch-size, --width or --time-steps"
+            ) from error
         finally:
             torch.set_num_threads(threads)
 
@@ -84,11 +102,18 @@ def optimizer(settings: Settings, network: nn.Module) -> Rewirer:
         UsageError: the base is unknown or cannot serve, or the method refuses a value.
 
     """
-    base = getattr(torch.optim, settings.base, None)
-    if not isinstance(base, type):
-        known = [name for name, value in vars(torch.optim).items() if isinstance(value, type)]
-        raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, known)}")
+    bases = {cls.__name__: cls for cls in vars(torch.optim).values() if _is_optimizer(cls)}
+    base = bases.get(settings.base)
+    if base is None:
+        raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, bases)}")
+    if settings.weight_decay is not None and "weight_decay" not in inspect.signature(base).parameters:
+        raise UsageError(f"setting 'weight_decay' must be none with base {settings.base}, which knows no weight decay")
     options = {name: getattr(settings, name) for name in ("alpha", "sparsity", "weight_decay")}
     given = {name: value for name, value in options.items() if value is not None}
     method: Callable[..., Rewirer] = METHODS[settings.method]
     return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)
+
+
+def _is_optimizer(value: object) -> bool:
+    """Whether this is an optimizer that can be constructed."""
+    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer

@@ -21,10 +21,12 @@ import torch
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["FORMAT", "check_model", "full_disk_named", "load", "pack", "replacing", "save", "unpack"]
+__all__ = ["FORMAT", "REMEDY", "check_model", "full_disk_named", "load", "pack", "replacing", "save", "unpack"]
 
 FORMAT = 1
 """Version of the file's layout; raised when older readers would misread a file."""
+
+REMEDY = "give the folder of another run, or train anew"
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -104,19 +106,21 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: a missing, truncated or foreign file, or one of a later version.
+        OSError: a file that cannot be read at all.
 
     """
-    remedy = "give the folder of a run, or train anew"
-    if not path.is_file():
-        raise UsageError(f"there is no checkpoint '{path}'; {remedy}")
+    try:
+        path.open("rb").close()  # safetensors says of every file that cannot be opened that it is not there
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UsageError(f"there is no checkpoint '{path}'; {REMEDY}") from error
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["synaprune"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         if header["format"] == FORMAT:
-            return unpack(header["state"], tensors)
+            return dict(unpack(header["state"], tensors))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"'{path}' is no checkpoint of synaprune, or is cut short; {remedy}") from error
+        raise UsageError(f"'{path}' is no checkpoint of synaprune, or is cut short; {REMEDY}") from error
     raise UsageError(
         f"checkpoint '{path}' has format {header['format']}, this version of synaprune reads {FORMAT};"
         " use the version that wrote it"

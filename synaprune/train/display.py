@@ -15,7 +15,7 @@ from rich.text import Text
 
 from synaprune.train.epoch import Progress
 
-__all__ = ["Display", "accuracy", "table"]
+__all__ = ["Display", "accuracy", "show", "table"]
 
 
 class _Bar(OneLine):
@@ -85,7 +85,15 @@ def accuracy(metrics: dict[str, Any]) -> tuple[str, float]:
     return part, metrics[f"{part}_accuracy"]
 
 
-def table(metrics: dict[str, Any]) -> Table:
+def show(metrics: dict[str, Any], console: Console) -> None:
+    """Print the table, without the neurons where all of it would not fit."""
+    whole = table(metrics)
+    endless = console.options.update(max_width=10_000)
+    fits = console.measure(whole, options=endless).maximum <= console.width
+    console.print(whole if fits else table(metrics, activity=False))
+
+
+def table(metrics: dict[str, Any], activity: bool = True) -> Table:
     """Return one row per layer of synapses, with the neurons that it drives and how many are silent, and sums."""
     layers, neurons = metrics["layers"], metrics["neurons"]
     # Both are in the order of the network; in its networks each layer of synapses drives one of neurons.
@@ -96,8 +104,9 @@ def table(metrics: dict[str, Any]) -> Table:
     grid.add_column("synapses", f"{total:,}", justify="right")
     grid.add_column("left", f"{left:,}", justify="right")
     grid.add_column("connectivity", f"{left / total:.2%}", justify="right")
-    grid.add_column("firing rate", justify="right")
-    grid.add_column("silent", justify="right")
+    if activity:
+        grid.add_column("firing rate", justify="right")
+        grid.add_column("silent", justify="right")
     for (name, layer), driven_neurons in zip(layers.items(), driven):
         row = [
             name.removesuffix(".weight"),
@@ -105,7 +114,7 @@ def table(metrics: dict[str, Any]) -> Table:
             f"{layer['left']:,}",
             f"{layer['connectivity']:.2%}",
         ]
-        if driven_neurons is not None:
+        if activity and driven_neurons is not None:
             row.append(f"{driven_neurons['rate']:.4f}")
             row.append(f"{driven_neurons['silent']:,} of {driven_neurons['neurons']:,}")
         grid.add_row(*row)

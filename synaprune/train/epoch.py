@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synaprune.data import CropFlip, Dataset, RandomAffine, batches, normalize
+from synaprune.errors import NonFiniteGradientError
 from synaprune.measure import FiringRates, connectivity, layer_connectivity
 from synaprune.models import Readout
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, schedule
 from synaprune.train.settings import Settings
 
-__all__ = ["Progress", "Report", "objective", "evaluate_network", "topology", "train_epoch"]
+__all__ = ["Progress", "Report", "evaluate_network", "objective", "topology", "train_epoch"]
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
     "mnist": RandomAffine(),
@@ -68,6 +69,10 @@ def train_epoch(
 
     Everything random is drawn from generators seeded by (seed, epoch). Figures stay on the device: reading one
     per step would make the GPU wait; `report` is called a few times per second.
+
+    Raises:
+        NonFiniteGradientError: a gradient is NaN or infinite.
+
     """
     images, labels = data.train_images, data.train_labels
     device, count = images.device, len(labels)
@@ -99,7 +104,13 @@ def train_epoch(
         loss.backward()
         if settings.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
-        optimizer.step()
+        try:
+            optimizer.step()
+        except NonFiniteGradientError as error:
+            fault = str(error).partition(";")[0]
+            raise NonFiniteGradientError(
+                f"{fault} (epoch {epoch}, step {step + 1}); lower --lr or --gain, or set --clip-grad"
+            ) from error
 
         seen += len(y)
         loss_sum += loss.detach() * len(y)

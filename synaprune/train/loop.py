@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from synaprune.errors import UsageError
+from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, checkpoint, schedule
 from synaprune.train.board import Board
 from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
@@ -32,9 +35,9 @@ def train(
 ) -> dict[str, Any]:
     """Train for `settings.epochs` epochs and return the metrics of the last one.
 
-    The folder gets `settings.json`, `metrics.jsonl`, `checkpoint.safetensors` and `tensorboard/` (see
-    `synaprune.train.run`). A run that ended early, by whatever cause, is continued with `resume`: on the CPU,
-    with the same number of threads, its weights end bit for bit as if it had never been interrupted.
+    What the folder gets is listed in `synaprune.train.run`. A run that ended early, by whatever cause, is
+    continued with `resume`: on the CPU, with the same number of threads, its weights end bit for bit as if it had
+    never been interrupted.
 
     Args:
         settings: what to train, and how.
@@ -45,37 +48,42 @@ def train(
         report: called with a `Progress` a few times per second and after each epoch.
 
     Raises:
-        UsageError: the folder holds a run already, or none to resume, or one with other settings.
-        MachineError: the disk is full; the previous checkpoint stays.
+        UsageError: the settings cannot be served; the folder holds a run already, or none to resume, or one with
+            other settings or damaged files; another process trains into it.
+        NonFiniteGradientError: a gradient is NaN or infinite; the previous checkpoint stays.
+        MachineError: the disk or the memory is full, or the data cannot be had; the previous checkpoint stays.
 
     """
     run = Run(folder)
-    if resume:
-        _refuse_other_settings(settings, run)
-    else:
+    if not resume:
         run.refuse_if_taken()
+    elif not run.settings_path.exists():
+        raise UsageError(
+            f"'{run.folder}' holds no run to resume; leave out --resume to start one, or name its folder with --out"
+        )
+    else:
+        _refuse_other_settings(settings, run.settings(), run.folder)
     device = build.device(settings)
-    with build.environment(settings, device):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(build.environment(settings, device))
         data = build.dataset(settings, data_dir, device)
         network = build.model(settings, data)
         optimizer = build.optimizer(settings, network)
         forward = torch.compile(network, dynamic=False) if settings.compile else network
-        finished = 0
-        if not resume:
+        # From here on the folder is ours; what cannot work was refused before it was made.
+        stack.enter_context(run.locked())
+        if resume:
+            finished = _restore(settings, run, network, optimizer)
+        else:
             run.create(settings, command)
-        elif run.checkpoint_path.exists():
-            state = checkpoint.load(run.checkpoint_path)
-            checkpoint.check_model(network, state["model"], run.checkpoint_path)
-            network.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            finished = state["epoch"]
-        run.cut(finished)
+            finished = 0
+        metrics = (run.cut(finished) or [{}])[-1]
         steps = schedule.steps_per_epoch(settings, len(data.train_labels))
         optimizer.turnover()  # counts from here
         with checkpoint.full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
             for epoch in range(finished + 1, settings.epochs + 1):
                 started = time.monotonic()
-                metrics: dict[str, Any] = {"epoch": epoch}
+                metrics = {"epoch": epoch}
                 metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report)
                 metrics |= evaluate_network(settings, data, network)
                 metrics |= topology(network, optimizer)
@@ -89,7 +97,7 @@ def train(
                 if report is not None:
                     means = metrics["loss"], metrics["train_accuracy"], metrics["connectivity"]
                     report(Progress(epoch, settings.epochs, steps, steps, *means, metrics))
-    return run.metrics()[-1]
+    return metrics
 
 
 def evaluate(
@@ -101,11 +109,12 @@ def evaluate(
     """Return the figures of a run's checkpoint, measured anew: accuracy, layers, neurons, epoch.
 
     Raises:
-        UsageError: the folder holds no checkpoint, or a damaged one.
+        UsageError: the folder holds no run, no checkpoint, or a damaged one.
+        MachineError: the memory is full, or the data cannot be had.
 
     """
-    path = Run(folder).checkpoint_path
-    state = checkpoint.load(path)
+    run = Run(folder)
+    path, state = run.checkpoint_path, run.state()
     settings = Settings.from_mapping(state["settings"], source=f"'{path}'")
     if device is not None:
         settings = dataclasses.replace(settings, device=device)
@@ -118,13 +127,29 @@ def evaluate(
         return {"epoch": state["epoch"], **evaluate_network(settings, data, network), **topology(network)}
 
 
-def _refuse_other_settings(settings: Settings, run: Run) -> None:
+def _restore(settings: Settings, run: Run, network: nn.Module, optimizer: Rewirer) -> int:
+    """Load the checkpoint of a run and return its epoch, 0 for a run that ended before its first checkpoint."""
+    path, lines = run.checkpoint_path, len(run.metrics())
+    if not path.exists() and lines <= 1:
+        return 0
+    if not path.exists():
+        raise UsageError(f"'{path}' is missing after {lines} epochs; restore it, or train anew in another folder")
+    state = run.state()
+    _refuse_other_settings(settings, Settings.from_mapping(state["settings"], source=f"'{path}'"), path)
+    if not 1 <= state["epoch"] <= settings.epochs:
+        raise UsageError(f"'{path}' is of epoch {state['epoch']} of {settings.epochs}; {checkpoint.REMEDY}")
+    checkpoint.check_model(network, state["model"], path)
+    network.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["epoch"]
+
+
+def _refuse_other_settings(settings: Settings, before: Settings, source: Path) -> None:
     """Check that a run is resumed with the settings it began with."""
-    before = run.settings()
     name = settings.difference(before)
     if name is not None:
         old, new = getattr(before, name), getattr(settings, name)
         raise UsageError(
-            f"'{run.folder}' was trained with {name} = {old}, not {new}; resume it with the same settings,"
-            " or give another folder"
+            f"'{source}' was trained with {name} = {old}, not {new}; resume it with the same settings,"
+            " or give another folder with --out"
         )

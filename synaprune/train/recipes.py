@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
+from synaprune.train.settings import method_of
 
-__all__ = ["describe", "names", "read"]
+__all__ = ["describe", "names", "override", "read"]
 
 _FOLDER = resources.files("synaprune") / "recipes"
 
@@ -27,7 +28,7 @@ def names() -> list[str]:
 
 def describe(name: str) -> str:
     """Return the first comment line of a recipe: what it is."""
-    return _text(name).splitlines()[0].lstrip("# ")
+    return _text(name).partition("\n")[0].lstrip("# ")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -43,16 +44,30 @@ def read(name: str) -> dict[str, Any]:
         raise UsageError(f"recipe '{name}' is not valid TOML: {error}") from error
 
 
+def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe with `flags` in place of its values; another method takes nothing over from the old one.
+
+    >>> override({"method": "grad_r", "alpha": 0.1, "lr": 0.5}, {"method": "dense"})
+    {'method': 'dense', 'lr': 0.5}
+    """
+    if "method" in flags:
+        recipe = {name: value for name, value in recipe.items() if method_of(name) in (None, flags["method"])}
+    return {**recipe, **flags}
+
+
 def _text(name: str) -> str:
     """Return the text of a recipe."""
-    if name.endswith(".toml"):
-        try:
-            return Path(name).read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no recipe file '{name}'") from error
-        except UnicodeDecodeError as error:
-            raise UsageError(f"recipe '{name}' is not valid TOML: {error}") from error
-    if name not in names():
+    if name in names():
+        return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    if not name.endswith(".toml"):
+        if Path(name).exists():
+            raise UsageError(f"'{name}' is no recipe; the name of a recipe file ends in .toml")
         raise UsageError(f"unknown recipe '{name}'{nearest(name, names()) or '; `synaprune recipes` lists all'}")
-    task, stem = name.split("/")
-    return (_FOLDER / task / f"{stem}.toml").read_text(encoding="utf-8")
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no recipe file '{name}'") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"'{name}' is a folder, not a recipe file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"recipe '{name}' is not valid TOML: {error}") from error

@@ -6,6 +6,8 @@
 | `metrics.jsonl`          | one line per finished epoch                           |
 | `checkpoint.safetensors` | the state at the end of the last finished epoch       |
 | `tensorboard/`           | scalars and histograms                                |
+| `training.png`           | the figure, drawn by the command line at the end      |
+| `.lock`                  | empty; locked while a process trains into the folder  |
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,18 +28,25 @@ from synaprune.errors import UsageError
 from synaprune.train import checkpoint
 from synaprune.train.settings import Settings
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # not a Unix
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["Run", "machine", "result", "versions"]
+
+STATE = {"epoch": int, "settings": dict, "model": dict, "optimizer": dict}
 
 
 class Run:
-    """A run's folder, opened with `Run.create`, `Run.resume` or `Run.open`."""
+    """A run's folder: a new one is filled by `create` and `append`, an old one read by `settings` and `metrics`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
 
     @property
     def settings_path(self) -> Path:
-        """Where the settings lie; the folder holds a run as soon as this file exists."""
+        """Where the settings lie."""
         return self.folder / "settings.json"
 
     @property
@@ -54,18 +64,48 @@ class Run:
         """Where the TensorBoard event files lie."""
         return self.folder / "tensorboard"
 
-    def refuse_if_taken(self) -> None:
-        """Check that the folder holds no run yet.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training into the folder, which is made if absent.
+
+        The system lets go of the lock when the process ends, however it ends. Where the platform or the file
+        system has no locks, nothing is kept.
 
         Raises:
-            UsageError: it does.
+            UsageError: another process is training into it.
 
         """
-        if self.settings_path.exists():
-            raise UsageError(f"'{self.folder}' already holds a run; resume it, or give another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("wb") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"'{self.folder}' is being trained by another process; wait for it, or give another folder"
+                    " with --out"
+                ) from error
+            except OSError:
+                pass  # some network file systems have none
+            yield
+
+    def refuse_if_taken(self) -> None:
+        """Check that the folder is free: a start that failed in its first epoch leaves it so.
+
+        Raises:
+            UsageError: it holds a run, or is no folder.
+
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"'{self.folder}' is a file; give a folder with --out")
+        if self.checkpoint_path.exists() or self.metrics():
+            raise UsageError(
+                f"'{self.folder}' already holds a run; continue it with --resume, or give another folder with --out"
+            )
 
     def create(self, settings: Settings, command: Sequence[str] = ()) -> None:
-        """Make the folder, with its `settings.json`."""
+        """Make the folder, with its `settings.json`; raises as `refuse_if_taken`."""
+        self.refuse_if_taken()
         self.folder.mkdir(parents=True, exist_ok=True)
         header = {
             "settings": settings.to_mapping(),
@@ -88,6 +128,8 @@ class Run:
             return json.loads(self.settings_path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UsageError(f"'{self.folder}' holds no run: there is no settings.json") from error
+        except NotADirectoryError as error:
+            raise UsageError(f"'{self.folder}' is a file, not the folder of a run") from error
         except ValueError as error:
             raise UsageError(f"'{self.settings_path}' is damaged: {error}") from error
 
@@ -99,18 +141,44 @@ class Run:
         except (KeyError, TypeError) as error:
             raise UsageError(f"'{self.settings_path}' is damaged: it holds no settings") from error
 
+    def state(self) -> dict[str, Any]:
+        """Return the state at the end of the last finished epoch: epoch, settings, model, optimizer.
+
+        Raises:
+            UsageError: there is none, or the checkpoint is damaged.
+
+        """
+        if not self.checkpoint_path.exists():
+            self.header()
+            raise UsageError(f"'{self.folder}' has no checkpoint: no epoch of the run is finished, or the file is lost")
+        state = checkpoint.load(self.checkpoint_path)
+        for name, kind in STATE.items():
+            if not isinstance(state.get(name), kind):
+                raise UsageError(f"checkpoint '{self.checkpoint_path}' holds no {name}; {checkpoint.REMEDY}")
+        return state
+
     def metrics(self) -> list[dict[str, Any]]:
-        """Return one dictionary per finished epoch; a half-written last line is passed over."""
-        try:
-            lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in lines:
+        """Return one dictionary per finished epoch; a last line that a kill left half-written is passed over.
+
+        Raises:
+            UsageError: another line is damaged or missing.
+
+        """
+        found: list[dict[str, Any]] = []
+        lines = self._lines()
+        for number, line in enumerate(lines, 1):
             try:
-                found.append(json.loads(line if line.endswith("\n") else ""))
+                metrics = json.loads(line if line.endswith(b"\n") else b"")
             except ValueError:
-                break
+                metrics = None
+                if number == len(lines):
+                    break
+            if not isinstance(metrics, dict) or metrics.get("epoch") != number:
+                raise UsageError(
+                    f"'{self.metrics_path}' is damaged: line {number} does not hold the metrics of epoch {number};"
+                    " mend it, or train anew in another folder"
+                )
+            found.append(metrics)
         return found
 
     def append(self, metrics: Mapping[str, Any]) -> None:
@@ -120,11 +188,32 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
 
-    def cut(self, epoch: int) -> None:
-        """Drop the lines of epochs after `epoch`: written, but not yet in a checkpoint when the run ended."""
-        kept = [line for line in self.metrics() if line["epoch"] <= epoch]
-        with checkpoint.replacing(self.metrics_path) as file:
-            file.writelines(json.dumps(line).encode() + b"\n" for line in kept)
+    def cut(self, epoch: int) -> list[dict[str, Any]]:
+        """Drop the lines of epochs after `epoch`: written, but not yet in a checkpoint when the run ended.
+
+        Return the metrics of the epochs that stay.
+
+        Raises:
+            UsageError: a line is damaged or missing; nothing is changed.
+
+        """
+        kept, lines = self.metrics()[:epoch], self._lines()
+        if len(kept) < epoch:
+            raise UsageError(
+                f"'{self.metrics_path}' ends after epoch {len(kept)}, but the checkpoint is of epoch {epoch};"
+                " restore the file, or train anew in another folder"
+            )
+        if len(lines) > epoch:
+            with checkpoint.replacing(self.metrics_path) as file:
+                file.writelines(lines[:epoch])
+        return kept
+
+    def _lines(self) -> list[bytes]:
+        """Return the lines of `metrics.jsonl`, if it is there."""
+        try:
+            return self.metrics_path.read_bytes().splitlines(keepends=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def result(folder: str | os.PathLike[str]) -> dict[str, Any]:

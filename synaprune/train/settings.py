@@ -14,7 +14,10 @@ from typing import Any, get_args, get_type_hints
 
 from synaprune.errors import UsageError, nearest
 
-__all__ = ["Settings", "convert", "expected", "setting"]
+__all__ = ["Settings", "convert", "expected", "metavar", "method_of", "setting"]
+
+LARGE = 1e30  # float32 ends at 3.4e38
+MANY = 1_000_000
 
 
 def setting(
@@ -27,11 +30,15 @@ def setting(
     below: float | None = None,
     at_most: float | None = None,
     fixed: bool = True,
+    method: str | None = None,
 ) -> Any:
-    """Declare one setting: its default, help text and allowed values; `fixed` ones may not change on resume."""
+    """Declare one setting: its default, help text and allowed values.
+
+    `fixed` ones may not change on resume; one with a `method` has no meaning for others.
+    """
     bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
     bounds = {words: bound for words, bound in bounds.items() if bound is not None}
-    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed}
+    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed, "method": method}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -52,9 +59,9 @@ class Settings:
         "network: mlp has one hidden layer, cnn six convolutions and two linear layers",
         choices=("cnn", "mlp"),
     )
-    width: int = setting(200, "hidden neurons of the mlp, channels of the cnn", at_least=1)
-    time_steps: int = setting(8, "time steps for which each image is shown", at_least=1)
-    gain: float = setting(1.0, "factor on torch's default initial weights", above=0)
+    width: int = setting(200, "hidden neurons of the mlp, channels of the cnn", at_least=1, at_most=MANY)
+    time_steps: int = setting(8, "time steps for which each image is shown", at_least=1, at_most=MANY)
+    gain: float = setting(1.0, "factor on torch's default initial weights", above=0, below=LARGE)
     dropout: float = setting(
         0.0,
         "dropout rate before the first linear layer of the cnn, one mask for all time steps",
@@ -64,26 +71,35 @@ class Settings:
 
     method: str = setting("grad_r", "how synapses come and go", choices=("dense", "grad_r"))
     alpha: float | str | None = setting(
-        None, "strength of grad_r's prior: larger prunes more", choices=("auto",), at_least=0
+        None,
+        "strength of grad_r's prior: larger prunes more",
+        choices=("auto",),
+        at_least=0,
+        below=LARGE,
+        method="grad_r",
     )
-    sparsity: float | None = setting(None, "target sparsity of grad_r's prior", at_least=0, below=1)
+    sparsity: float | None = setting(None, "target sparsity of grad_r's prior", at_least=0, below=1, method="grad_r")
     exclude: tuple[str, ...] = setting((), "name patterns of weights that are never rewired, separated by commas")
 
     base: str = setting("Adam", "optimizer of torch.optim that moves the weights or latents")
-    lr: float = setting(1e-3, "learning rate", above=0)
-    weight_decay: float | None = setting(None, "weight decay; left to the base optimizer when not given", at_least=0)
+    lr: float = setting(1e-3, "learning rate", above=0, below=LARGE)
+    weight_decay: float | None = setting(
+        None, "weight decay; left to the base optimizer when not given", at_least=0, below=LARGE
+    )
     lr_schedule: str = setting(
         "constant", "course of the learning rate after the warm-up", choices=("constant", "cosine")
     )
     warmup: float = setting(0.0, "epochs over which the learning rate rises linearly", at_least=0)
-    batch_size: int = setting(128, "images per step", at_least=1)
-    epochs: int = setting(30, "passes over the training set", at_least=1)
+    batch_size: int = setting(128, "images per step", at_least=1, at_most=MANY)
+    epochs: int = setting(30, "passes over the training set", at_least=1, at_most=MANY)
     loss: str = setting(
         "mse",
         "mse: firing rates against one-hot; ce: cross-entropy of the mean output current; mse+ce: their sum",
         choices=("ce", "mse", "mse+ce"),
     )
-    clip_grad: float | None = setting(None, "largest norm of the gradient; longer ones are scaled", above=0)
+    clip_grad: float | None = setting(
+        None, "largest norm of the gradient; longer ones are scaled", above=0, below=LARGE
+    )
 
     augment: float = setting(
         0.0,
@@ -100,19 +116,19 @@ class Settings:
     holdout: int = setting(
         0, "validate on this many last training images; the test set is then not touched", at_least=0
     )
-    seed: int = setting(0, "seed of everything random", at_least=0)
+    seed: int = setting(0, "seed of everything random", at_least=0, below=2**63)
     precision: str = setting("fp32", "bf16 computes the network in bfloat16", choices=("bf16", "fp32"))
     compile: bool = setting(False, "compile the network with torch.compile")
     device: str = setting("auto", "cpu, cuda, cuda:1, …; auto takes a GPU where there is one", fixed=False)
-    threads: int = setting(0, "CPU threads; 0 leaves the choice to torch", at_least=0, fixed=False)
+    threads: int = setting(0, "CPU threads; 0 leaves the choice to torch", at_least=0, at_most=4096, fixed=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, convert(field.name, getattr(self, field.name)))
-        if self.method == "dense":
-            for name in ("alpha", "sparsity"):
-                if getattr(self, name) is not None:
-                    raise UsageError(f"setting '{name}' belongs to method grad_r, not to {self.method}")
+        for name, value in vars(self).items():
+            owner = method_of(name)
+            if value is not None and owner not in (None, self.method):
+                raise UsageError(f"setting '{name}' belongs to method {owner}, not to {self.method}")
         if self.model == "mlp" and self.dropout:
             raise UsageError("setting 'dropout' belongs to model cnn; the mlp has none")
         if self.task == "digits" and (self.augment or self.augment_end):
@@ -149,10 +165,10 @@ class Settings:
 
 
 def expected(name: str) -> str:
-    """Say in words what setting `name` may be: `'a number above 0'`.
+    """Say in words what setting `name` may be.
 
-    >>> expected("lr")
-    'a number above 0'
+    >>> expected("dropout")
+    'a number of at least 0 and below 1'
     """
     metadata, kinds = Settings.__dataclass_fields__[name].metadata, _kinds(name)
     bounds = " and ".join(f"{words} {bound}" for words, bound in metadata["bounds"].items())
@@ -174,6 +190,26 @@ def expected(name: str) -> str:
         options.append("none")
     options = [option.strip() for option in options]
     return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
+
+
+def metavar(name: str) -> str:
+    """Return the word that stands for the value of a setting in `--help`.
+
+    >>> metavar("model"), metavar("width"), metavar("alpha")
+    ('{cnn,mlp}', 'N', 'X')
+    """
+    kinds = _kinds(name)
+    for kind, word in ((int, "N"), (float, "X"), (tuple, "NAMES")):
+        if kind in kinds:
+            return word
+    choices = Settings.__dataclass_fields__[name].metadata["choices"]
+    return f"{{{','.join(choices)}}}" if choices else "NAME"
+
+
+def method_of(name: str) -> str | None:
+    """Return the method to which a setting belongs; None for all others, unknown ones too."""
+    field = Settings.__dataclass_fields__.get(name)
+    return None if field is None else field.metadata["method"]
 
 
 def convert(name: str, value: object) -> Any:
@@ -216,9 +252,9 @@ def _number(kind: type, value: object) -> Any:
         return None
     try:
         number = kind(value)
-    except ValueError:
+        return number if math.isfinite(number) else None
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def _within(number: float, bounds: Mapping[str, float]) -> bool:

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture
 def real_data() -> Path:
     root = os.environ.get("SYNAPRUNE_DATA")
-    if not root:
+    if not root or not Path(root).is_dir():
         pytest.skip("SYNAPRUNE_DATA does not name a folder with the real data sets")
     return Path(root)
 

@@ -30,10 +30,23 @@ def test_unknown_name():
 def test_where_files_are_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("SYNAPRUNE_DATA", "~/sets")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("here", "sets"):
+        (tmp_path / name).mkdir()
     assert files.folder_of("mnist", "here") == Path("here/mnist")
     assert files.folder_of("mnist", None) == tmp_path / "sets" / "mnist"
     monkeypatch.setenv("SYNAPRUNE_DATA", "")
     assert files.folder_of("mnist", None) == Path(pooch.os_cache("synaprune")) / "mnist"
+
+
+def test_a_mistyped_data_folder_is_not_made(monkeypatch, tmp_path):
+    absent = tmp_path / "daat"
+    with pytest.raises(UsageError, match=f"^there is no folder '{absent}', named by --data-dir; make it, or"):
+        load("mnist", absent)
+    monkeypatch.setenv("SYNAPRUNE_DATA", str(absent))
+    with pytest.raises(UsageError, match="named by SYNAPRUNE_DATA;"):
+        load("cifar10")
+    assert not absent.exists()
 
 
 def test_importing_needs_torch_and_numpy_only():

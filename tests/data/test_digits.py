@@ -60,4 +60,4 @@ def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MachineError) as caught:
         load("digits")
-    assert str(caught.value) == "the data set digits needs sklearn.datasets: pip install 'synaprune[train]'"
+    assert str(caught.value) == "the data set digits needs scikit-learn; run pip install 'synaprune[train]'"

@@ -73,6 +73,7 @@ FAULTS = {
     "too long": ("train-labels-idx1-ubyte", pack(idx(np.zeros(12, np.uint8)) + b"x"),
         "holds 13 values where its header says 12"),
     "other size": ("train-images-idx3-ubyte", pack(idx(IMAGES[:, :8])), "holds images of 8×28, not 28×28"),
+    "no images": ("t10k-images-idx3-ubyte", pack(idx(IMAGES[:0])), "holds no images"),
     "fewer labels": ("t10k-labels-idx1-ubyte", pack(idx(np.zeros(4, np.uint8))),
         "holds 4 labels for the 5 images of t10k-images-idx3-ubyte.gz"),
     "label 10": ("train-labels-idx1-ubyte", pack(idx(np.full(12, 10, np.uint8))), "holds the label 10, above 9"),
@@ -134,9 +135,9 @@ def test_missing_files_are_downloaded_once(mirror, tmp_path, folder, capfd):
     assert torch.equal(again.test_images, data.test_images)
 
 
-def test_the_folder_is_made_where_it_is_missing(mirror, tmp_path):
-    assert len(mnist.load(tmp_path / "new" / "deep", mirror=mirror[1]).test_labels) == 5
-    assert (tmp_path / "new" / "deep" / "mnist" / "t10k-images-idx3-ubyte.gz").is_file()
+def test_the_folder_in_the_data_folder_is_made_where_it_is_missing(mirror, tmp_path):
+    assert len(mnist.load(tmp_path, mirror=mirror[1]).test_labels) == 5
+    assert (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").is_file()
 
 
 def message_of(tmp_path, mirror: str) -> str:
@@ -153,8 +154,9 @@ def expected(tmp_path, mirror: str, reason: str) -> str:
     )
 
 
-def test_offline_and_absent(nobody, tmp_path):
+def test_offline_and_absent(nobody, tmp_path, capfd):
     assert message_of(tmp_path, nobody) == expected(tmp_path, nobody, "ConnectionError")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_the_server_lacks(served, tmp_path):
@@ -178,9 +180,9 @@ def test_a_download_that_is_cut_off_is_not_kept(served, tmp_path):
 
 
 def test_a_folder_that_cannot_be_made(served, tmp_path):
-    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "mnist").write_bytes(b"")
     address = served[1]
-    assert message_of(tmp_path / "file", address) == expected(tmp_path / "file", address, "Not a directory")
+    assert message_of(tmp_path, address) == expected(tmp_path, address, "Not a directory")
 
 
 def test_a_folder_that_cannot_be_written(served, tmp_path, monkeypatch):
@@ -193,11 +195,12 @@ def test_a_folder_that_cannot_be_written(served, tmp_path, monkeypatch):
     assert message_of(tmp_path, address) == expected(tmp_path, address, "the folder cannot be written")
 
 
-def test_absent_without_pooch(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pooch", None)
+@pytest.mark.parametrize("package", ["pooch", "tqdm"])
+def test_absent_without(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
     assert message_of(tmp_path, "http://127.0.0.1/") == (
-        f"train-images-idx3-ubyte.gz is missing in {tmp_path / 'mnist'} and downloading it needs pooch: "
-        "pip install 'synaprune[train]'"
+        f"train-images-idx3-ubyte.gz is missing in {tmp_path / 'mnist'} and downloading it needs {package}; "
+        "run pip install 'synaprune[train]'"
     )
 
 

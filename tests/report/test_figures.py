@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import matplotlib.image
 import pytest
 
-from synaprune.errors import UsageError
+from synaprune.errors import MachineError, UsageError
 from synaprune.report import training_figure
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
@@ -40,6 +43,19 @@ def test_figure_exists_and_is_not_blank(tmp_path, epochs, settings):
 def test_a_network_that_lost_all_its_synapses_can_be_drawn(tmp_path):
     run_with(tmp_path, 4, left=lambda epoch: 1000 if epoch < 2 else 0)
     assert training_figure(tmp_path).stat().st_size > 10_000
+
+
+def test_a_full_disk_keeps_the_old_figure_and_says_that_the_run_is_safe(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run_with(tmp_path, 2)
+    before = training_figure(tmp_path).read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match=r"cannot be written \(no space left on the disk\); the run itself is saved"):
+        training_figure(tmp_path)
+    assert (tmp_path / "training.png").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_no_run_and_no_epoch(tmp_path):

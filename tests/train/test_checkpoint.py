@@ -180,12 +180,23 @@ def test_foreign_safetensors_files(tmp_path, metadata):
 
 def test_absent_file_and_later_format(tmp_path):
     path = tmp_path / "c"
-    with pytest.raises(UsageError, match="there is no checkpoint"):
-        checkpoint.load(path)
+    for absent in (path, tmp_path):
+        with pytest.raises(UsageError, match="there is no checkpoint"):
+            checkpoint.load(absent)
     text = json.dumps({"format": checkpoint.FORMAT + 1, "state": {}})
     path.write_bytes(checkpoint.safetensors.torch.save({}, metadata={"synaprune": text}))
     with pytest.raises(UsageError, match="has format 2, this version of synaprune reads 1; use the version"):
         checkpoint.load(path)
+
+
+def test_a_file_that_cannot_be_read_keeps_its_reason(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    checkpoint.save({}, tmp_path / "c")
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        checkpoint.load(tmp_path / "c")
 
 
 def test_a_checkpoint_of_another_model_names_the_first_tensor_that_differs():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
-from synaprune.train.display import Display, accuracy, table
+from synaprune.train.display import Display, accuracy, show, table
 from synaprune.train.epoch import Progress
 
 METRICS = {
@@ -76,6 +77,15 @@ def test_table_leaves_rates_out_where_layers_and_neurons_do_not_pair():
     console = written()
     console.print(table({**METRICS, "neurons": {"lif1": METRICS["neurons"]["lif1"]}}))
     assert "0.1250" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "rest"), [(50, []), (100, ["0.1250", "90", "of", "200"])])
+def test_a_narrow_console_shows_no_neurons(width, rest):
+    console = Console(file=io.StringIO(), width=width)
+    show(METRICS, console)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split() for line in lines if "fc1" in line] == [["fc1", "12,800", "640", "5.00%", *rest]]
+    assert "connectivity" in console.file.getvalue()
 
 
 def test_accuracy_says_of_which_part():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +18,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from synaprune.errors import MachineError, UsageError
+from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 from synaprune.optim import GradR
 from synaprune.train import checkpoint
 from synaprune.train.board import Board
+from synaprune.train.epoch import objective
 from synaprune.train.loop import evaluate, train
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
@@ -108,8 +111,8 @@ POINTS = {
     "before the first checkpoint": (checkpoint, "save", 1),
     "between metrics and checkpoint": (checkpoint, "save", 3),
     "before the last checkpoint": (checkpoint, "save", 4),
-    "while the checkpoint is written": (os, "fsync", 6),
-    "while the checkpoint takes its place": (os, "replace", 4),
+    "while the checkpoint is written": (os, "fsync", 5),
+    "while the checkpoint takes its place": (os, "replace", 3),
 }
 
 
@@ -182,11 +185,14 @@ def test_resume_may_change_threads_but_nothing_else(whole):
 
 
 def test_a_taken_folder_and_one_without_a_run(whole, tmp_path):
-    with pytest.raises(UsageError, match="already holds a run"):
+    with pytest.raises(UsageError, match="already holds a run; continue it with --resume, or give another folder"):
         train(SMALL, whole.folder)
     with pytest.raises(UsageError, match="holds no run"):
         train(SMALL, tmp_path, resume=True)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="' is a file; give a folder with --out"):
+        train(SMALL, tmp_path / "file")
 
 
 def test_settings_that_cannot_work_leave_no_folder(tmp_path):
@@ -197,6 +203,9 @@ def test_settings_that_cannot_work_leave_no_folder(tmp_path):
         ({"sparsity": 0.2}, "sparsity"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99' on this machine; give --device cpu"),
         ({"device": "toaster"}, "there is no device 'toaster'"),
+        ({"device": "meta"}, "there is no device 'meta' on this machine; give --device cpu"),
+        ({"base": "Optimizer"}, "torch.optim has no optimizer 'Optimizer'"),
+        ({"base": "Rprop", "weight_decay": 0.1}, "'weight_decay' must be none with base Rprop"),
         ({"holdout": 5000}, "cannot hold out 5000"),
         ({"exclude": ("nothing",)}, "nothing"),
     ):
@@ -207,22 +216,93 @@ def test_settings_that_cannot_work_leave_no_folder(tmp_path):
     assert not folder.exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(whole, tmp_path):
-    wider = dataclasses.replace(SMALL, width=17)
-    run = Run(tmp_path)
-    run.create(wider)
-    run.checkpoint_path.write_bytes(whole.checkpoint_path.read_bytes())
-    with pytest.raises(UsageError, match=r"is of another model: '.*' is \(16, 64\) there, \(17, 64\) here"):
-        train(wider, tmp_path, resume=True)
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of the whole run, to be damaged."""
+    return Run(shutil.copytree(whole.folder, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(("moment", "file"), [(5, ""), (6, "/checkpoint.safetensors")])
+def assert_resume_is_refused(run, settings, sentence):
+    """Resuming ends in this sentence, and nothing in the folder is changed by it."""
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
+    with pytest.raises(UsageError, match=sentence):
+        train(settings, run.folder, resume=True)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()} == before
+
+
+def rewrite_checkpoint(run, **changes):
+    """Save the checkpoint anew with some entries changed, or left out where None."""
+    state = {**checkpoint.load(run.checkpoint_path), **changes}
+    checkpoint.save({name: value for name, value in state.items() if value is not None}, run.checkpoint_path)
+
+
+def test_a_checkpoint_of_another_model_is_refused(copied):
+    model = {**checkpoint.load(copied.checkpoint_path)["model"]}
+    name = next(name for name, tensor in model.items() if tensor.shape == (16, 64))
+    rewrite_checkpoint(copied, model={**model, name: torch.zeros(17, 64)})
+    assert_resume_is_refused(copied, SMALL, r"is of another model: '.*' is \(17, 64\) there, \(16, 64\) here")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"settings": {**SMALL.to_mapping(), "lr": 0.5}}, r"'.*checkpoint.safetensors' was trained with lr = 0.5"),
+        ({"epoch": 5}, r"'.*checkpoint.safetensors' is of epoch 5 of 4; give the folder of another run"),
+        ({"optimizer": None}, r"checkpoint '.*' holds no optimizer"),
+        ({"epoch": "4"}, r"checkpoint '.*' holds no epoch"),
+    ],
+)
+def test_a_checkpoint_that_does_not_belong_here_is_refused(copied, changes, sentence):
+    rewrite_checkpoint(copied, **changes)
+    assert_resume_is_refused(copied, SMALL, sentence)
+
+
+def test_a_lost_checkpoint_is_refused_rather_than_trained_over(copied):
+    copied.checkpoint_path.unlink()
+    assert_resume_is_refused(copied, SMALL, r"'.*checkpoint.safetensors' is missing after 4 epochs")
+
+
+def test_lost_or_damaged_metrics_are_refused_rather_than_cut(copied):
+    lines = copied.metrics_path.read_text().splitlines(keepends=True)
+    copied.metrics_path.write_text(lines[0] + "x" + lines[1] + "".join(lines[2:]))
+    assert_resume_is_refused(copied, SMALL, r"'.*metrics.jsonl' is damaged: line 2 ")
+    copied.metrics_path.unlink()
+    assert_resume_is_refused(copied, SMALL, r"'.*metrics.jsonl' ends after epoch 0, but the checkpoint is of epoch 4")
+
+
+def test_two_processes_cannot_train_into_one_folder(tmp_path):
+    with Run(tmp_path).locked(), pytest.raises(UsageError, match=r"'.*' is being trained by another process; wait"):
+        train(SMALL, tmp_path)
+    train(dataclasses.replace(SMALL, epochs=1), tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_says_when_and_leaves_the_folder_free(tmp_path, monkeypatch):
+    def spoilt(*args):
+        calls.append(args)
+        return objective(*args) * (math.nan if len(calls) == 3 else 1)
+
+    calls = []
+    monkeypatch.setattr("synaprune.train.epoch.objective", spoilt)
+    with pytest.raises(NonFiniteGradientError) as raised:
+        train(SMALL, tmp_path)
+    assert str(raised.value).endswith(" changed (epoch 1, step 3); lower --lr or --gain, or set --clip-grad")
+    monkeypatch.undo()
+    train(dataclasses.replace(SMALL, epochs=1), tmp_path)
+
+
+def test_a_network_too_large_for_the_memory(tmp_path):
+    with pytest.raises(MachineError, match="not enough memory on device 'cpu'; lower --batch-size, --width or --time"):
+        train(dataclasses.replace(SMALL, model="cnn", width=1_000_000), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("moment", "file"), [(4, ""), (5, "/checkpoint.safetensors")])
 def test_a_full_disk_leaves_the_previous_checkpoint(moment, file, whole, tmp_path, monkeypatch):
     real, calls = os.fsync, []
 
     def filling(descriptor):
         calls.append(descriptor)
-        if len(calls) == moment:  # settings, no metrics, then metrics and checkpoint of each epoch
+        if len(calls) == moment:  # settings, then metrics and checkpoint of each epoch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
@@ -278,7 +358,10 @@ def test_evaluate_measures_the_checkpoint_anew(whole):
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path):
-    with pytest.raises(UsageError, match=r"there is no checkpoint '.*'; give the folder of a run"):
+    with pytest.raises(UsageError, match=r"'.*' holds no run: there is no settings.json"):
+        evaluate(tmp_path)
+    Run(tmp_path).create(SMALL)
+    with pytest.raises(UsageError, match=r"'.*' has no checkpoint: no epoch of the run is finished"):
         evaluate(tmp_path)
 
 

@@ -39,6 +39,17 @@ def test_a_recipe_may_be_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("# mine\nlr = 0.5\n")
     assert recipes.read(str(path)) == {"lr": 0.5}
+    path.write_text("")
+    assert recipes.describe(str(path)) == ""
+
+
+def test_another_method_drops_what_the_recipe_says_for_the_old_one():
+    recipe = {"method": "grad_r", "alpha": 0.1, "lr": 0.5}
+    assert recipes.override(recipe, {"method": "dense"}) == {"method": "dense", "lr": 0.5}
+    assert recipes.override(recipe, {"method": "grad_r"}) == recipe
+    assert recipes.override(recipe, {"lr": "1"}) == {**recipe, "lr": "1"}
+    with pytest.raises(UsageError, match="'alpha' belongs to method grad_r"):
+        Settings.from_mapping(recipes.override(recipe, {"method": "dense", "alpha": "0.1"}))
 
 
 @pytest.mark.parametrize(
@@ -47,9 +58,14 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ("digits/gradr", "unknown recipe 'digits/gradr'; did you mean 'digits/grad_r'?"),
         ("zzz", "unknown recipe 'zzz'; `synaprune recipes` lists all"),
         ("nowhere.toml", "there is no recipe file 'nowhere.toml'"),
+        ("folder.toml", "'folder.toml' is a folder, not a recipe file"),
+        ("mine.txt", "'mine.txt' is no recipe; the name of a recipe file ends in .toml"),
     ],
 )
-def test_unknown_recipe(name, sentence):
+def test_unknown_recipe(name, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "mine.txt").touch()
     with pytest.raises(UsageError) as raised:
         recipes.read(name)
     assert str(raised.value) == sentence

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from synaprune.errors import UsageError
+from synaprune.train import checkpoint
+from synaprune.train import run as run_module
 from synaprune.train.run import Run, machine, result
 from synaprune.train.settings import Settings
 
@@ -21,12 +25,35 @@ def test_create_records_settings_versions_machine_and_command(tmp_path):
     assert set(header["versions"]) == {"synaprune", "torch", "spikingjelly", "numpy"}
 
 
-def test_a_taken_folder_is_refused_an_empty_one_is_not(tmp_path):
+@pytest.mark.parametrize("file", ["metrics.jsonl", "checkpoint.safetensors"])
+def test_a_folder_is_taken_once_an_epoch_is_finished(tmp_path, file):
     run = Run(tmp_path)
-    run.refuse_if_taken()
-    run.create(Settings())
-    with pytest.raises(UsageError, match="already holds a run; resume it, or give another folder"):
+    for _ in range(2):
+        run.create(Settings())
+    (tmp_path / file).write_text('{"epoch": 1}\n')
+    with pytest.raises(UsageError, match="already holds a run; continue it with --resume, or give another folder with"):
         run.refuse_if_taken()
+
+
+@pytest.mark.skipif(run_module.fcntl is None, reason="needs a platform with flock")
+def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
+    code = (
+        "import sys, time; from synaprune.train.run import Run\n"
+        "with Run(sys.argv[1]).locked(): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UsageError, match="is being trained by another process"), Run(tmp_path).locked():
+            pass
+        holder.kill()
+    with Run(tmp_path).locked():
+        pass
+
+
+def test_where_there_are_no_locks_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "fcntl", None)
+    with Run(tmp_path).locked(), Run(tmp_path).locked():
+        assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
 
 
 def test_a_folder_without_a_run_and_damaged_settings(tmp_path):
@@ -54,6 +81,17 @@ def test_a_half_written_line_is_cut(tmp_path, tail):
     assert run.metrics_path.read_text() == whole
 
 
+@pytest.mark.parametrize("line", ["", "{", "[]", "3", "{}", '{"epoch": 3}', '{"epoch": "2"}'])
+def test_any_other_damaged_line_is_named_and_nothing_is_cut(tmp_path, line):
+    run = Run(tmp_path)
+    damaged = f'{{"epoch": 1}}\n{line}\n{{"epoch": 3}}\n'
+    run.metrics_path.write_text(damaged)
+    for read in (run.metrics, lambda: run.cut(1)):
+        with pytest.raises(UsageError, match=r"metrics.jsonl' is damaged: line 2 does not hold the metrics of epoch 2"):
+            read()
+    assert run.metrics_path.read_text() == damaged
+
+
 def test_lines_after_the_checkpoint_are_cut(tmp_path):
     run = Run(tmp_path)
     run.cut(0)
@@ -62,6 +100,15 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path):
         run.append({"epoch": epoch})
     run.cut(1)
     assert run.metrics_path.read_text() == '{"epoch": 1}\n'
+
+
+def test_nothing_is_written_where_nothing_is_cut_or_lines_are_missing(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    run.append({"epoch": 1})
+    monkeypatch.setattr(checkpoint, "replacing", None)
+    assert run.cut(1) == [{"epoch": 1}]
+    with pytest.raises(UsageError, match="ends after epoch 1, but the checkpoint is of epoch 2"):
+        run.cut(2)
 
 
 def test_result_sums_up(tmp_path):

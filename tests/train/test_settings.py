@@ -13,7 +13,7 @@ from synaprune.data import DATASETS
 from synaprune.errors import UsageError
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
-from synaprune.train.settings import Settings, expected
+from synaprune.train.settings import Settings, expected, metavar
 
 # For every setting a value that is not its default, as TOML writes it and as the command line does.
 SAMPLES = {
@@ -75,7 +75,10 @@ def test_every_flag_shows_its_help_and_default(capsys):
         cli._parser().parse_args(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(Settings):
-        assert f"{field.metadata['help']} ({expected(field.name)}) [" in shown.replace("- ", "-")
+        word = metavar(field.name)
+        values = "" if word.startswith("{") else f" ({expected(field.name)})"
+        assert f"{field.metadata['help']}{values} [" in shown.replace("- ", "-")
+        assert isinstance(field.default, bool) or f"--{field.name.replace('_', '-')} {word} " in shown
 
 
 @pytest.mark.parametrize(("field", "known"), [("task", DATASETS), ("model", MODELS), ("method", METHODS)])
@@ -87,23 +90,33 @@ def test_choices_are_what_the_layers_offer(field, known):
     ("name", "value", "sentence"),
     [
         ("task", "minst", "must be cifar10, digits or mnist, not 'minst'; did you mean 'mnist'?"),
-        ("width", 0, "must be a whole number of at least 1, not 0"),
-        ("width", 2.5, "must be a whole number of at least 1, not 2.5"),
-        ("width", True, "must be a whole number of at least 1, not True"),
-        ("lr", 0, "must be a number above 0, not 0"),
-        ("lr", "fast", "must be a number above 0, not 'fast'"),
-        ("lr", float("nan"), "must be a number above 0, not nan"),
-        ("lr", "inf", "must be a number above 0, not 'inf'"),
-        ("lr", None, "must be a number above 0, not None"),
-        ("alpha", -0.1, "must be a number of at least 0, auto or none, not -0.1"),
-        ("alpha", "atuo", "must be a number of at least 0, auto or none, not 'atuo'; did you mean 'auto'?"),
+        ("width", 0, "must be a whole number of at least 1 and at most 1000000, not 0"),
+        ("width", 2.5, "must be a whole number of at least 1 and at most 1000000, not 2.5"),
+        ("width", True, "must be a whole number of at least 1 and at most 1000000, not True"),
+        ("lr", 0, "must be a number above 0 and below 1e+30, not 0"),
+        ("lr", "fast", "must be a number above 0 and below 1e+30, not 'fast'"),
+        ("lr", float("nan"), "must be a number above 0 and below 1e+30, not nan"),
+        ("lr", "inf", "must be a number above 0 and below 1e+30, not 'inf'"),
+        ("lr", None, "must be a number above 0 and below 1e+30, not None"),
+        ("alpha", -0.1, "must be a number of at least 0 and below 1e+30, auto or none, not -0.1"),
+        (
+            "alpha",
+            "atuo",
+            "must be a number of at least 0 and below 1e+30, auto or none, not 'atuo'; did you mean 'auto'?",
+        ),
         ("sparsity", 1, "must be a number of at least 0 and below 1 or none, not 1"),
         ("dropout", 1.0, "must be a number of at least 0 and below 1, not 1.0"),
         ("augment", 1.5, "must be a number of at least 0 and at most 1, not 1.5"),
         ("exclude", [1], "must be a list of names, not [1]"),
         ("compile", "yes", "must be true or false, not 'yes'"),
         ("compile", 1, "must be true or false, not 1"),
-        ("seed", -1, "must be a whole number of at least 0, not -1"),
+        ("seed", -1, "must be a whole number of at least 0 and below 9223372036854775808, not -1"),
+        ("seed", 2**63, f"must be a whole number of at least 0 and below {2**63}, not {2**63}"),
+        ("batch_size", 2_000_000, "must be a whole number of at least 1 and at most 1000000, not 2000000"),
+        ("threads", 5000, "must be a whole number of at least 0 and at most 4096, not 5000"),
+        ("epochs", 10**400, f"must be a whole number of at least 1 and at most 1000000, not {10**400}"),
+        ("lr", 10**400, f"must be a number above 0 and below 1e+30, not {10**400}"),
+        ("alpha", 1e30, "must be a number of at least 0 and below 1e+30, auto or none, not 1e+30"),
     ],
 )
 def test_a_bad_value_is_one_sentence(name, value, sentence):
