@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from spikingjelly.activation_based import base, surrogate
+from spikingjelly.activation_based import functional, surrogate
 from torch import Tensor, nn
 
 from synaprune.errors import UsageError
@@ -38,10 +38,10 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Readout:
         """Return the readout for normalised float images `x` `[N, ...]`; the neurons' state starts afresh."""
-        self._reset()
+        functional.reset_net(self)
         readout = self.present(x)
         # A potential that is left over would hold on to its autograd graph, which cannot be copied either.
-        self._reset()
+        functional.reset_net(self)
         return readout
 
     def present(self, x: Tensor) -> Readout:
@@ -66,11 +66,6 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.weight.mul_(gain)
-
-    def _reset(self) -> None:
-        for module in self.modules():
-            if isinstance(module, base.MemoryModule):
-                module.reset()
 
 
 def require_positive(**numbers: int) -> None:
