@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable
 
 import torch
+from timing import alternate
 from torch import Tensor, nn
 
 from synaprune.optim import GradR
@@ -35,18 +34,6 @@ def parameters(shapes: list[tuple[int, ...]]) -> list[Tensor]:
     return params
 
 
-def alternate(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each step, called in turn."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 3):
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if repeat >= 3:  # the first calls make states and compile
-                times[name].append(time.perf_counter() - begin)
-    return times
-
-
 def measure(network: str, repeats: int, compiled: bool) -> float:
     shapes = NETWORKS[network]
     adam = torch.optim.Adam(parameters(shapes), lr=1e-4, fused=True)
@@ -58,7 +45,7 @@ def measure(network: str, repeats: int, compiled: bool) -> float:
     median, fastest = ({name: f(values) for name, values in times.items()} for f in (statistics.median, min))
     for name in times:
         ratios = f"{median[name] / median['Adam']:5.2f} x fused Adam (fastest {fastest[name] / fastest['Adam']:.2f} x)"
-        print(f"  {name:<16} {median[name] * 1e3:9.3f} ms {ratios}")
+        print(f"  {name:<16} {median[name]:9.3f} ms {ratios}")
     return median["Grad R"] / median["Adam"]
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from timing import alternate
 from torch import Tensor, nn
 
 from synaprune.models import MODELS
@@ -87,18 +87,6 @@ def all_layers(net: nn.Module, x: Tensor) -> Routine:
     return products
 
 
-def alternate(routines: tuple[Routine, ...], repeats: int) -> list[list[float]]:
-    """Return the milliseconds of each routine in each repeat, after a tenth of the repeats to warm up."""
-    times: list[list[float]] = [[] for _ in routines]
-    for repeat in range(-max(repeats // 10, 2), repeats):
-        for routine, into in zip(routines, times):
-            start = time.perf_counter()
-            routine()
-            if repeat >= 0:
-                into.append((time.perf_counter() - start) * 1e3)
-    return times
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time one training step against its matrix products.")
     parser.add_argument("--model", choices=sorted(MODELS), default="mlp")
@@ -124,7 +112,7 @@ def main() -> int:
     ratios = []
     for name, fast, compiled in (("step", True, args.compile), ("SpikingJelly's loop, eager", False, False)):
         step = training_step(build(args, fast), x, y, args.method, compiled)
-        times = alternate((floor, step), args.repeats)
+        times = alternate({"floor": floor, "step": step}, args.repeats).values()
         for of, (base, own) in {
             "median": map(statistics.median, times),
             "fastest": map(min, times),
