@@ -149,11 +149,12 @@ def evaluate_network(settings: Settings, data: Dataset, network: nn.Module) -> d
 
 def topology(network: nn.Module, optimizer: Rewirer | None = None) -> dict[str, Any]:
     """Return how many synapses are left, in all and per layer, and with an optimizer how many came and went."""
+    counts = layer_connectivity(network)
     layers = {
-        name: {"synapses": count, "left": left, "connectivity": left / count}
-        for name, (left, count) in layer_connectivity(network).items()
+        name: {"synapses": count, "left": left, "connectivity": left / count} for name, (left, count) in counts.items()
     }
-    figures: dict[str, Any] = {"connectivity": connectivity(network)}
+    left, count = map(sum, zip(*counts.values()))
+    figures: dict[str, Any] = {"connectivity": left / count}
     if optimizer is not None:
         moves = optimizer.turnover()
         for name, layer in layers.items():
