@@ -193,8 +193,6 @@ class LatentOptimizer(Optimizer):
         if "_stand_ins" in self.__dict__:
             weights = self._return_weights()
             loaded = {weights.get(p, p): state for p, state in self.state.items()}
-            self.state = defaultdict(dict, {p: latents.own(p, state) for p, state in loaded.items()})
-            for state in self.state.values():
-                if "sign" in state:
-                    state["sign"] = state["sign"].to(self._sign_dtype or state["latent"].dtype)
+            owned = {p: latents.own(p, state, self._sign_dtype) for p, state in loaded.items()}
+            self.state = defaultdict(dict, owned)
         self._base.param_groups = self.param_groups

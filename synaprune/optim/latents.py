@@ -57,13 +57,13 @@ def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | No
     return {"latent": latent, "sign": sign.to(sign_dtype or latent.dtype), "offset": 0.0, "steps": 0}
 
 
-def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
+def adopt(weight: Tensor, state: dict[str, Any], margin: float, compiled: bool = False) -> None:
     """Take over weights that were written by somebody else since the last step; the other latents stay.
 
     A new weight brings its own sign; one that was set to 0 is absent and starts `margin` below the threshold.
     """
     written = weight.detach().clone()
-    project([weight], [state])
+    project([weight], [state], compiled)  # as it was written, for another kernel may round otherwise
     changed = weight != written
     weight.copy_(written)
     if not changed.any():
@@ -77,8 +77,8 @@ def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
     state.pop("carry", None)
 
 
-def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
-    """Return a loaded state with tensors of its own, in the memory layout of the weight."""
+def own(weight: Tensor, state: dict[str, Any], sign_dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Return a loaded state with tensors of its own, in the weight's memory layout and each of its right type."""
     owned: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, dict):
@@ -87,8 +87,11 @@ def own(weight: Tensor, state: dict[str, Any]) -> dict[str, Any]:
             owned[key] = in_layout_of(weight, value) if value.shape == weight.shape else value.clone()
         else:
             owned[key] = value
+    # torch has cast every tensor to the latents' type.
     if "absent" in owned:
         owned["absent"] = owned["absent"].bool()
+    if "sign" in owned:
+        owned["sign"] = owned["sign"].to(sign_dtype or owned["latent"].dtype)
     return owned
 
 

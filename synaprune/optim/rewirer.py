@@ -141,7 +141,7 @@ class Rewirer(LatentOptimizer):
             self._check_group(group)
         for group, weight, state in moved:
             if self._versions.get(weight, weight._version) != weight._version:
-                latents.adopt(weight, state, self._margin(group))
+                latents.adopt(weight, state, self._margin(group), self._compile_projection)
         notes = [self._before(weight, state, group) for group, weight, state in moved]
         try:
             for group, weight, state in moved:

@@ -134,10 +134,11 @@ def test_weights_written_by_others_are_taken_over():
     torch.testing.assert_close(optimizer.theta(weight).tolist(), [-0.6, 2.9, 1.8, absent - 0.1])
 
 
-def test_swapping_averages_in_and_out_changes_nothing():
-    weight, twin = nn.Parameter(torch.randn(50)), None
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_swapping_averages_in_and_out_changes_nothing(compiled):
+    weight = nn.Parameter(torch.randn(50))
     twin = nn.Parameter(weight.detach().clone())
-    optimizers = [GradR([p], lr=0.1, alpha=1.0) for p in (weight, twin)]
+    optimizers = [GradR([p], lr=0.1, alpha=1.0, compile_projection=compiled) for p in (weight, twin)]
     for _ in range(8):
         weight.grad = torch.randn(50)
         twin.grad = weight.grad.clone()
