@@ -14,24 +14,39 @@ IJCAI 2021, arXiv 2105.04916; the bias correction of the drift follows the code 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from synaprune.budget import Schedule
 from synaprune.errors import UsageError
-from synaprune.optim import bases, latents
-from synaprune.optim.groups import Group, Params
-from synaprune.optim.latent_optimizer import State
-from synaprune.optim.rewirer import Rewirer
+from synaprune.optim import bases, threshold
+from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
+from synaprune.optim.groups import Group, Params, State
+from synaprune.optim.prior import centre, target, warn_if_inert
 
-__all__ = ["GradR"]
+__all__ = ["GradR", "Solved"]
 
 
-class GradR(Rewirer):
+AUTO = "auto"
+
+
+class Solved(NamedTuple):
+    """What a budget took: the effective rate `alpha` of the prior, and how far the count floated in between.
+
+    `alpha` is the way of the threshold over the sum of the learning rates: the α of a prior that would have pressed as
+    hard. `excess` is the largest deviation of the count, just before a solution, from the number it was brought to,
+    as a share of that number.
+    """
+
+    alpha: float
+    excess: float
+
+
+class GradR(Budgeted):
     """Train while synapses compete: replace the optimizer line by this one.
 
     >>> import torch
@@ -42,12 +57,30 @@ class GradR(Rewirer):
     >>> 0.0 <= optimizer.connectivity() <= 1.0
     True
 
+    Asked for a budget (`sparsity` with a `schedule`), it solves for the strength of the prior instead of being
+    told: every `period` steps the threshold becomes the order statistic of θ that leaves exactly the planned
+    number of synapses, and in between it moves on at the rate of the last intervals.
+
+    >>> from synaprune.budget import cubic
+    >>> optimizer = GradR(model, lr=1e-2, sparsity=0.75, schedule=cubic(steps=1))
+    >>> model(torch.ones(1, 4)).sum().backward()
+    >>> optimizer.step()
+    >>> optimizer.connectivity()
+    0.25
+
     Args:
         params: a module, or what any torch optimizer takes (see `Rewirer`).
         lr: learning rate η of the base optimizer.
-        alpha: rate α of the prior, per unit of θ; the strength of the pressure towards sparsity. Group option.
-        sparsity: with a number for `alpha`, the prior's target p in [0.5, 1), which only sets where its centre
-            lies (0.95 if not given). Group option.
+        sparsity: share of the synapses that shall be absent in the end, in [0, 1): one number, or one per name
+            pattern (`{"fc1.*": 0.99, "*": 0.9}`). With a number for `alpha` it is the prior's p in [0.5, 1), which
+            only sets where its centre lies (0.95 if not given). Group option.
+        alpha: rate α of the prior, per unit of θ: a number, the published form (1e-3 if no sparsity is given
+            either), or "auto", a budget. Group option.
+        schedule: when the budget is reached, from `synaprune.budget`: `cubic(steps=…)`. Group option.
+        allocation: where a budget's synapses are: "global" ranks all by θ, "scaled" by θ over the root mean square
+            of the layer's initial weights, "uniform" and "erk" give each layer a number. Group option.
+        period: steps from one solution to the next; the schedule's last step is always one. Group option.
+        floor: share of the common connectivity below which no layer falls when all are ranked. Group option.
         base: torch optimizer class; all but LBFGS, Muon and SparseAdam serve.
         include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
         exclude: name patterns of synapses that shall be trained but not rewired.
@@ -68,9 +101,12 @@ class GradR(Rewirer):
         params: Params,
         lr: float = 1e-3,
         *,
-        sparsity: float | None = None,
+        sparsity: Sparsity | None = None,
         alpha: float | str | None = None,
-        schedule: Any = None,
+        schedule: Schedule | None = None,
+        allocation: str = "global",
+        period: int = 16,
+        floor: float = 0.1,
         base: type[Optimizer] = torch.optim.Adam,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
@@ -80,30 +116,40 @@ class GradR(Rewirer):
         compile_projection: bool = False,
         **base_options: Any,
     ) -> None:
-        if alpha == "auto" or schedule is not None or (alpha is None and sparsity is not None):
-            raise UsageError(
-                "asking GradR for a connectivity (alpha='auto', a schedule, or sparsity without alpha) is not built "
-                "yet; give alpha a number, for instance alpha=1e-3"
-            )
+        if alpha is None:
+            alpha = 1e-3 if sparsity is None and schedule is None else AUTO
         defaults = {
-            "alpha": 1e-3 if alpha is None else alpha,
-            "sparsity": 0.95 if sparsity is None else sparsity,
+            "alpha": alpha,
+            **budget_options(sparsity, schedule, allocation, period, floor),
             "margin": margin,
             "check_finite": check_finite,
             "seed": seed,
         }
+        self._solved: dict[Tensor, list[float]] = {}  # since the last report: shift, learning rates, excess
         super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude, compile_projection)
         if sparsity is not None:
-            self._warn_of_inert_centre()
+            warn_if_inert(group for group in self._rewiring_groups() if not self._has_budget(group))
+
+    def _has_budget(self, group: Group) -> bool:
+        return bool(group["alpha"] == AUTO)
 
     def _check_group(self, group: Group) -> None:
-        centre(group["alpha"], group["sparsity"])
+        super()._check_group(group)
+        if not self._has_budget(group):
+            centre(group["alpha"], target(group))
+            if group["schedule"] is not None:
+                raise UsageError(
+                    f"a schedule belongs to a budget, but alpha={group['alpha']} fixes the strength of the prior; "
+                    "leave out one of the two"
+                )
 
     def _before(self, weight: Tensor, state: State, group: Group) -> tuple[float, Tensor | None]:
         """Return this step's η̃·α and, where the centre can act, 1 − sign(θ−μ) with θ as it is now."""
         rate = float(group["lr"])
+        if self._has_budget(group):
+            return rate * state.get("alpha", 0.0), None
         amount = rate / bases.bias_correction(self._base, group, state["steps"] + 1) * float(group["alpha"])
-        mu = centre(group["alpha"], group["sparsity"])
+        mu = centre(group["alpha"], target(group))
         beyond = None
         # `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that a
         # pass over all synapses comes again only when the bound no longer rules the centre out.
@@ -122,39 +168,29 @@ class GradR(Rewirer):
         """Let every θ drift down by η̃·α, and bring back up what already lay at or below the centre."""
         amount, beyond = note
         if beyond is not None:
-            latents.lift(state, beyond * amount)
-        latents.drift(state, amount)
+            threshold.lift(state, beyond * amount)
+        threshold.drift(state, amount)
+        if self._has_budget(group):
+            state["shift"] = state.get("shift", 0.0) + amount
+            state["travel"] = state.get("travel", 0.0) + float(group["lr"])
 
-    def _warn_of_inert_centre(self) -> None:
-        for group in self._rewiring_groups():
-            mu = centre(group["alpha"], group["sparsity"])
-            per_step = float(group["lr"]) * group["alpha"]
-            if math.isfinite(mu) and per_step and -mu / per_step > 1e6:
-                warnings.warn(
-                    f"sparsity={group['sparsity']} will hardly act: the prior's centre μ = {mu:.4g} lies "
-                    f"{-mu / per_step:.1e} steps of drift away; alpha and the number of steps set the connectivity",
-                    stacklevel=3,
-                )
-                return
+    def _score(self, weight: Tensor, state: State) -> Tensor:
+        threshold.fold(state)
+        return (state["latent"] * state["sign"]).sub_(state["offset"])
 
+    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
+        """Solve for the threshold, and learn from its shift how strong the prior has to be until next time."""
+        before = state["offset"]
+        floated = int(torch.count_nonzero(state["latent"] * state["sign"] > before))
+        threshold.leave(state, count, None if bound is None else before + bound)
+        shift, travel = state.pop("shift", 0.0) + state["offset"] - before, state.pop("travel", 0.0)
+        if travel:
+            # Half the news: the count just before a solution is noisy.
+            state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
+        seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])
+        seen[:] = seen[0] + shift, seen[1] + travel, max(seen[2], abs(floated / max(count, 1) - 1.0))
 
-def centre(alpha: float, sparsity: float) -> float:
-    """Return the prior's centre μ = ln(2(1−p))/α, at which P(θ ≤ 0) = p (Grad R, section 3); −∞ for α = 0.
-
-    >>> round(centre(0.1, 0.95), 4)
-    -23.0259
-
-    Raises:
-        UsageError: α is negative or no number, or p lies outside [0.5, 1).
-    """
-    try:
-        alpha, sparsity = float(alpha), float(sparsity)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"alpha={alpha!r} and sparsity={sparsity!r} must be numbers in a rewired group") from error
-    if not 0.0 <= alpha < math.inf:
-        raise UsageError(f"alpha={alpha!r} is not a finite number of at least 0; the published default is 1e-3")
-    if not 0.5 <= sparsity < 1.0:
-        raise UsageError(
-            f"sparsity={sparsity!r} lies outside [0.5, 1), where the prior's centre exists; the default is 0.95"
-        )
-    return math.log(2.0 * (1.0 - sparsity)) / alpha if alpha > 0 else -math.inf
+    def solved(self) -> dict[str, Solved]:
+        """Return, per tensor with a budget, what the solutions since the last call have found."""
+        seen, self._solved = self._solved, {}
+        return {self._name(w): Solved(shift / travel, excess) for w, (shift, travel, excess) in seen.items() if travel}

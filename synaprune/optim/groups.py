@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from synaprune.errors import UsageError
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "groups_of"]
+__all__ = ["Group", "Params", "State", "groups_of"]
 
 log = logging.getLogger("synaprune")
 
 Params = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
+State = dict[str, Any]
 
 
 def groups_of(params: Params, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[Group]:

@@ -13,11 +13,9 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, latents, loading
-from synaprune.optim.groups import Group, Params, groups_of
+from synaprune.optim.groups import Group, Params, State, groups_of
 
-__all__ = ["LatentOptimizer", "State"]
-
-State = dict[str, Any]
+__all__ = ["LatentOptimizer"]
 
 
 class LatentOptimizer(Optimizer):
@@ -112,9 +110,13 @@ class LatentOptimizer(Optimizer):
             if not torch.isfinite(weight).all():
                 raise UsageError(f"{self._name(weight)} holds values that are not finite; initialise it first")
             position = next(i for i, (_, other) in enumerate(self._rewired()) if other is weight)
-            state.update(latents.start(weight, self._margin(group), group["seed"] + position, self._sign_dtype))
+            state.update(self._start(weight, group, group["seed"] + position))
             state["base"] = self._born(state["latent"], group)
         return state
+
+    def _start(self, weight: Tensor, group: Group, seed: int) -> State:
+        """Return the latents of a tensor that joins."""
+        return latents.start(weight, self._margin(group), seed, self._sign_dtype)
 
     def _margin(self, group: Group) -> float:
         if group["margin"] is not None:

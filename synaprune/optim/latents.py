@@ -1,27 +1,20 @@
-"""Hidden synaptic parameters of one tensor: how they start, drift, and become weights.
+"""Hidden synaptic parameters of one tensor: how they start, change hands, and become weights.
 
 A tensor's state holds `latent` z and `sign` s, both in the weight's shape and memory layout, and one float64
-`offset` d. They stand for θ = s·z − d, and the network sees w = s·relu(θ).
-
-The offset makes a drift that is the same for all synapses of a tensor exact and free: it is one addition of
-two Python floats. Whole multiples of 2⁻¹⁰ are moved from d into z, so that a living weight never becomes the
-difference of two large numbers; float32 adds such a multiple to a z of ordinary size without rounding, but for
-one bit whenever |z| grows past a power of two.
+`offset` d. They stand for θ = s·z − d, and the network sees w = s·relu(θ). How the threshold moves is in `threshold`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["adopt", "bury", "drift", "in_layout_of", "latent_dtype", "lift", "own", "project", "start"]
+__all__ = ["adopt", "bury", "in_layout_of", "latent_dtype", "own", "project", "start"]
 
-QUANTUM = 2.0**-10
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
 # three operations; below, the pieces cost more than they save.
 WHOLE, CHUNK = 2**20, 2**18
@@ -88,30 +81,12 @@ def own(weight: Tensor, state: dict[str, Any], sign_dtype: torch.dtype | None = 
         else:
             owned[key] = value
     # torch has cast every tensor to the latents' type.
-    if "absent" in owned:
-        owned["absent"] = owned["absent"].bool()
+    for key in ("absent", "mask"):
+        if key in owned:
+            owned[key] = owned[key].bool()
     if "sign" in owned:
         owned["sign"] = owned["sign"].to(sign_dtype or owned["latent"].dtype)
     return owned
-
-
-def drift(state: dict[str, Any], amount: float) -> None:
-    """Lower every θ of the tensor by `amount`."""
-    offset = state["offset"] + amount
-    whole = math.trunc(offset / QUANTUM) * QUANTUM
-    if whole:
-        state["latent"].sub_(state["sign"], alpha=whole)
-    state["offset"] = offset - whole
-
-
-def lift(state: dict[str, Any], amounts: Tensor) -> None:
-    """Raise each θ by its own amount; what a latent is too coarse to hold is carried to the next time."""
-    change = state["sign"] * amounts
-    if "carry" in state:
-        change += state["carry"]
-    before = state["latent"].clone()
-    state["latent"].add_(change)
-    state["carry"] = change.sub_(before.neg_().add_(state["latent"]))
 
 
 def bury(state: dict[str, Any], absent: Tensor) -> None:

@@ -5,29 +5,29 @@ A method keeps a latent `z` and a frozen sign `s` for every synapse. The network
 the parameter. Because the direction of such a base turns around with the sign of its gradient, that is the
 same as running it on the synaptic parameter `θ = s·z − d` with the redefined gradient `s·∂L/∂w`.
 
-What a method adds, it adds in two places: `_before` and `_after` the base step.
+What a method adds, it adds in three places: `_before` and `_after` the base step on each tensor, and `_rewire`
+on all tensors of a group. One with other latents replaces the four that handle them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.errors import UsageError
-from synaprune.measure.turnover import Turnover, turnover
 from synaprune.optim import bases, latents
-from synaprune.optim.finite import FiniteCheck
-from synaprune.optim.groups import Group, Params
-from synaprune.optim.latent_optimizer import LatentOptimizer, State
+from synaprune.optim.groups import Group, Params, State
+from synaprune.optim.inspection import Inspection
 
-__all__ = ["Rewirer"]
+__all__ = ["Rewirer", "Row"]
+
+Row = tuple[Group, Tensor, State]
 
 
-class Rewirer(LatentOptimizer):
+class Rewirer(Inspection):
     """Base class of the rewiring methods; it is itself a `torch.optim.Optimizer`.
 
     Latents start when a tensor is first stepped, from the weights of that moment. Weights that somebody else
@@ -63,8 +63,6 @@ class Rewirer(LatentOptimizer):
         self._compile_projection = compile_projection
         if compile_projection:
             self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy
-        self._last_masks: dict[Tensor, Tensor] = {}
-        self._finite = FiniteCheck()
         self._versions: dict[Tensor, int] = {}  # of the weights as this optimizer wrote them
 
     # -- what a method may override ------------------------------------------------------------------------
@@ -75,36 +73,30 @@ class Rewirer(LatentOptimizer):
     def _after(self, weight: Tensor, state: State, group: Group, note: Any) -> None:
         """Move the latents after the base step: the prior's drift, noise, a floor."""
 
-    # -- looking inside ------------------------------------------------------------------------------------
+    def _rewire(self, group: Group) -> None:
+        """Let synapses come and go after all tensors of the group have moved, before weights are written."""
 
-    def theta(self, weight: Tensor) -> Tensor:
-        """Return the synaptic parameter θ = s·z − d of a rewired tensor, float64, in the tensor's shape."""
-        self._finite.report(self._name)
-        state = self._state_of(weight, self._group_of(weight))
-        return state["latent"].to(torch.float64, copy=True).mul_(state["sign"]).sub_(state["offset"])
+    def settle(self) -> None:
+        """Bring the number of synapses to what the budget says for this moment, for methods that keep one.
 
-    def mask(self, weight: Tensor) -> Tensor:
-        """Return which synapses of a tensor exist: bool, in the tensor's shape."""
-        return weight.detach() != 0
+        Between two solutions the number floats a little; call this before a network is measured or saved.
+        """
 
-    def connectivity(self) -> float:
-        """Return existing synapses over all synapses, counted over every tensor of synapses, rewired or not."""
-        self._finite.report(self._name)
-        weights = [p for group in self.param_groups if group["synapses"] for p in group["params"]]
-        count = sum(p.numel() for p in weights)
-        if not count:
-            raise UsageError("no group holds synapses to count; one with synapses=True would be counted")
-        return sum(int(torch.count_nonzero(p.detach())) for p in weights) / count
+    # -- how latents are kept --------------------------------------------------------------------------------
 
-    def turnover(self) -> dict[str, Turnover]:
-        """Count synapses pruned and regrown per rewired tensor since the last call; the first call starts it."""
-        self._finite.report(self._name)
-        counts = {}
-        for _, weight in self._rewired():
-            mask = self.mask(weight)
-            counts[self._name(weight)] = turnover(self._last_masks.get(weight, mask), mask)
-            self._last_masks[weight] = mask
-        return counts
+    def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
+        """Take over weights that somebody else has written since the last step."""
+        latents.adopt(weight, state, self._margin(group), self._compile_projection)
+
+    def _thaw(self, state: State, absent: Tensor) -> None:
+        """Let synapses that were frozen absent compete again."""
+        latents.bury(state, absent)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        """Write the weights of these tensors."""
+        latents.project([weight for _, weight, _ in rows], [state for *_, state in rows], self._compile_projection)
+
+    # -- the topology -------------------------------------------------------------------------------------
 
     def freeze_topology(self, frozen: bool = True) -> None:
         """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
@@ -113,7 +105,7 @@ class Rewirer(LatentOptimizer):
             if frozen:
                 state.setdefault("absent", ~self.mask(weight))
             elif (absent := state.pop("absent", None)) is not None:
-                latents.bury(state, absent)
+                self._thaw(state, absent)
 
     # -- the step ------------------------------------------------------------------------------------------
 
@@ -141,7 +133,7 @@ class Rewirer(LatentOptimizer):
             self._check_group(group)
         for group, weight, state in moved:
             if self._versions.get(weight, weight._version) != weight._version:
-                latents.adopt(weight, state, self._margin(group), self._compile_projection)
+                self._adopt(weight, state, group)
         notes = [self._before(weight, state, group) for group, weight, state in moved]
         try:
             for group, weight, state in moved:
@@ -157,9 +149,15 @@ class Rewirer(LatentOptimizer):
                 state["latent"].sub_(weight, alpha=float(group["lr"]) * group["weight_decay"])
             if "absent" not in state:
                 self._after(weight, state, group, note)
-        latents.project([row[1] for row in moved], [row[2] for row in moved], self._compile_projection)
-        self._versions.update((weight, weight._version) for _, weight, _ in moved)
+        for group in self._rewiring_groups():
+            self._rewire(group)
+        self._put(moved)
         return loss
+
+    def _put(self, rows: Sequence[Row]) -> None:
+        """Write weights, and remember that they are ours."""
+        self._write(rows)
+        self._versions.update((weight, weight._version) for _, weight, _ in rows)
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
         """Return the gradient the latent receives: ∂L/∂w, with coupled weight decay on w added apart."""

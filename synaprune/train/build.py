@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from synaprune import budget
 from synaprune.data import Dataset, load
 from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
-from synaprune.train.settings import Settings
+from synaprune.train.settings import SCHEDULED, Settings
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
 
@@ -95,8 +96,8 @@ def model(settings: Settings, data: Dataset) -> nn.Module:
     return network.to(data.train_images.device)
 
 
-def optimizer(settings: Settings, network: nn.Module) -> Rewirer:
-    """Return the method's optimizer over the network's synapses and other parameters.
+def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
+    """Return the method's optimizer over the network's synapses and other parameters, for so many steps.
 
     Raises:
         UsageError: the base is unknown or cannot serve, or the method refuses a value.
@@ -108,8 +109,13 @@ def optimizer(settings: Settings, network: nn.Module) -> Rewirer:
         raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, bases)}")
     if settings.weight_decay is not None and "weight_decay" not in inspect.signature(base).parameters:
         raise UsageError(f"setting 'weight_decay' must be none with base {settings.base}, which knows no weight decay")
-    options = {name: getattr(settings, name) for name in ("alpha", "sparsity", "weight_decay")}
-    given = {name: value for name, value in options.items() if value is not None}
+    names = ("alpha", "sparsity", "allocation", "period", "floor", "weight_decay")
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if settings.budget and settings.method in SCHEDULED:
+        shape = getattr(budget, settings.schedule or "cubic")
+        given["schedule"] = shape(steps, settings.schedule_pause or 0.0, settings.schedule_flat or 0.0)
+    if settings.method == "static":
+        given["seed"] = settings.seed
     method: Callable[..., Rewirer] = METHODS[settings.method]
     return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)
 

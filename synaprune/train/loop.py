@@ -68,7 +68,8 @@ def train(
         stack.enter_context(build.environment(settings, device))
         data = build.dataset(settings, data_dir, device)
         network = build.model(settings, data)
-        optimizer = build.optimizer(settings, network)
+        steps = schedule.steps_per_epoch(settings, len(data.train_labels))
+        optimizer = build.optimizer(settings, network, settings.epochs * steps)
         forward = torch.compile(network, dynamic=False) if settings.compile else network
         # From here on the folder is ours; what cannot work was refused before it was made.
         stack.enter_context(run.locked())
@@ -78,13 +79,13 @@ def train(
             run.create(settings, command)
             finished = 0
         metrics = (run.cut(finished) or [{}])[-1]
-        steps = schedule.steps_per_epoch(settings, len(data.train_labels))
         optimizer.turnover()  # counts from here
         with checkpoint.full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
             for epoch in range(finished + 1, settings.epochs + 1):
                 started = time.monotonic()
                 metrics = {"epoch": epoch}
                 metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report)
+                optimizer.settle()
                 metrics |= evaluate_network(settings, data, network)
                 metrics |= topology(network, optimizer)
                 metrics["seconds"] = time.monotonic() - started

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import method_of
+from synaprune.train.settings import methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
@@ -51,7 +51,7 @@ def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     {'method': 'dense', 'lr': 0.5}
     """
     if "method" in flags:
-        recipe = {name: value for name, value in recipe.items() if method_of(name) in (None, flags["method"])}
+        recipe = {n: value for n, value in recipe.items() if not methods_of(n) or flags["method"] in methods_of(n)}
     return {**recipe, **flags}
 
 

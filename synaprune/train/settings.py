@@ -14,10 +14,12 @@ from typing import Any, get_args, get_type_hints
 
 from synaprune.errors import UsageError, nearest
 
-__all__ = ["Settings", "convert", "expected", "metavar", "method_of", "setting"]
+__all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting"]
 
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
+SCHEDULED = ("grad_r", "magnitude", "magnitude_ste")  # methods that approach a budget
+BUDGETED = (*SCHEDULED, "static")  # methods that keep one
 
 
 def setting(
@@ -30,15 +32,15 @@ def setting(
     below: float | None = None,
     at_most: float | None = None,
     fixed: bool = True,
-    method: str | None = None,
+    methods: tuple[str, ...] = (),
 ) -> Any:
     """Declare one setting: its default, help text and allowed values.
 
-    `fixed` ones may not change on resume; one with a `method` has no meaning for others.
+    `fixed` ones may not change on resume; one with `methods` has no meaning for others.
     """
     bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
     bounds = {words: bound for words, bound in bounds.items() if bound is not None}
-    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed, "method": method}
+    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed, "methods": methods}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,16 +71,55 @@ class Settings:
         below=1,
     )
 
-    method: str = setting("grad_r", "how synapses come and go", choices=("dense", "grad_r"))
+    method: str = setting(
+        "grad_r",
+        "how synapses come and go",
+        choices=("dense", "grad_r", "magnitude", "magnitude_ste", "static"),
+    )
     alpha: float | str | None = setting(
         None,
-        "strength of grad_r's prior: larger prunes more",
+        "strength of grad_r's prior: larger prunes more; auto solves for the one that meets the sparsity",
         choices=("auto",),
         at_least=0,
         below=LARGE,
-        method="grad_r",
+        methods=("grad_r",),
     )
-    sparsity: float | None = setting(None, "target sparsity of grad_r's prior", at_least=0, below=1, method="grad_r")
+    sparsity: float | None = setting(
+        None,
+        "share of the synapses that is absent in the end: 0.98 keeps 2 %; with a fixed alpha, the prior's target",
+        at_least=0,
+        below=1,
+        methods=BUDGETED,
+    )
+    allocation: str | None = setting(
+        None,
+        "where a budget's synapses are: all ranked together, as they are or scaled by their layer's initial weights,"
+        " or a number for each layer",
+        choices=("erk", "global", "scaled", "uniform"),
+        methods=BUDGETED,
+    )
+    schedule: str | None = setting(
+        None,
+        "course of the number of synapses towards a budget",
+        choices=("constant", "cosine", "cubic", "linear", "sine"),
+        methods=SCHEDULED,
+    )
+    schedule_pause: float | None = setting(
+        None, "share of training before the course begins", at_least=0, below=1, methods=SCHEDULED
+    )
+    schedule_flat: float | None = setting(
+        None, "share of training after the course is over", at_least=0, below=1, methods=SCHEDULED
+    )
+    period: int | None = setting(
+        None, "steps from one solution of a budget to the next", at_least=1, at_most=MANY, methods=SCHEDULED
+    )
+    floor: float | None = setting(
+        None,
+        "share of the common connectivity below which no layer falls when all are ranked",
+        at_least=0,
+        at_most=1,
+        methods=SCHEDULED,
+    )
     exclude: tuple[str, ...] = setting((), "name patterns of weights that are never rewired, separated by commas")
 
     base: str = setting("Adam", "optimizer of torch.optim that moves the weights or latents")
@@ -126,9 +167,13 @@ class Settings:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, convert(field.name, getattr(self, field.name)))
         for name, value in vars(self).items():
-            owner = method_of(name)
-            if value is not None and owner not in (None, self.method):
-                raise UsageError(f"setting '{name}' belongs to method {owner}, not to {self.method}")
+            owners = methods_of(name)
+            if value is not None and owners and self.method not in owners:
+                owners_named = " and ".join(filter(None, (", ".join(owners[:-1]), owners[-1])))
+                raise UsageError(
+                    f"setting '{name}' belongs to method{'s' * (len(owners) > 1)} {owners_named}, not to {self.method}"
+                )
+        self._check_budget()
         if self.model == "mlp" and self.dropout:
             raise UsageError("setting 'dropout' belongs to model cnn; the mlp has none")
         if self.task == "digits" and (self.augment or self.augment_end):
@@ -137,6 +182,29 @@ class Settings:
             raise UsageError(f"setting 'fade_start' ({self.fade_start}) must not be above 'fade_end' ({self.fade_end})")
         if self.warmup > self.epochs:
             raise UsageError(f"setting 'warmup' ({self.warmup}) must not be above 'epochs' ({self.epochs})")
+
+    def _check_budget(self) -> None:
+        """Refuse a budget of which a part is missing, or parts of one where there is none."""
+        if self.alpha == "auto" and self.sparsity is None:
+            raise UsageError("setting 'alpha' = auto needs a 'sparsity' to solve for, for instance 0.98")
+        if self.method in BUDGETED and self.method != "grad_r" and self.sparsity is None:
+            raise UsageError(f"method {self.method} needs a 'sparsity', for instance 0.98")
+        if not self.budget:
+            for name in ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor"):
+                if getattr(self, name) is not None:
+                    raise UsageError(
+                        f"setting '{name}' belongs to a budget; give a 'sparsity', and grad_r no number for 'alpha'"
+                    )
+        elif (self.schedule_pause or 0.0) + (self.schedule_flat or 0.0) >= 1.0:
+            raise UsageError(
+                f"settings 'schedule_pause' ({self.schedule_pause}) and 'schedule_flat' ({self.schedule_flat}) leave "
+                "no time to reach the sparsity; their sum must be below 1"
+            )
+
+    @property
+    def budget(self) -> bool:
+        """Whether the run has a number of synapses to meet."""
+        return self.method in BUDGETED and self.sparsity is not None and self.alpha in (None, "auto")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "") -> Settings:
@@ -206,10 +274,10 @@ def metavar(name: str) -> str:
     return f"{{{','.join(choices)}}}" if choices else "NAME"
 
 
-def method_of(name: str) -> str | None:
-    """Return the method to which a setting belongs; None for all others, unknown ones too."""
+def methods_of(name: str) -> tuple[str, ...]:
+    """Return the methods to which a setting belongs; none for one that all have, and for unknown ones."""
     field = Settings.__dataclass_fields__.get(name)
-    return None if field is None else field.metadata["method"]
+    return () if field is None else field.metadata["methods"]
 
 
 def convert(name: str, value: object) -> Any:

@@ -26,6 +26,12 @@ SAMPLES = {
     "method": ('"dense"', "dense"),
     "alpha": ("5e-2", "5e-2"),
     "sparsity": ("0.9", "0.9"),
+    "allocation": ('"erk"', "erk"),
+    "schedule": ('"linear"', "linear"),
+    "schedule_pause": ("0.1", "0.1"),
+    "schedule_flat": ("0.5", "0.5"),
+    "period": ("4", "4"),
+    "floor": ("0.2", "0.2"),
     "exclude": ('["fc2.*", "conv1.*"]', "fc2.*, conv1.*"),
     "base": ('"SGD"', "SGD"),
     "lr": ("0.03", "0.03"),
@@ -48,7 +54,14 @@ SAMPLES = {
     "threads": ("1", "1"),
 }
 # What some settings need beside them to make sense.
-COMPANIONS = {"dropout": {"model": "cnn"}, "augment": {"task": "mnist"}, "augment_end": {"task": "mnist"}}
+COMPANIONS = {
+    "dropout": {"model": "cnn"},
+    "augment": {"task": "mnist"},
+    "augment_end": {"task": "mnist"},
+    **dict.fromkeys(
+        ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor"), {"sparsity": 0.9}
+    ),
+}
 
 
 def test_samples_cover_every_setting():
@@ -129,7 +142,13 @@ def test_a_bad_value_is_one_sentence(name, value, sentence):
     ("values", "culprit"),
     [
         ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to method grad_r"),
-        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to method grad_r"),
+        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods grad_r, magnitude, magnitude_ste and st"),
+        ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods grad_r, magnitude"),
+        ({"method": "magnitude"}, "method magnitude needs a 'sparsity'"),
+        ({"alpha": "auto"}, "'alpha' = auto needs a 'sparsity'"),
+        ({"alpha": 0.1, "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to a budget"),
+        ({"period": 4}, "'period' belongs to a budget"),
+        ({"sparsity": 0.9, "schedule_pause": 0.5, "schedule_flat": 0.5}, "leave no time to reach the sparsity"),
         ({"model": "mlp", "dropout": 0.5}, "'dropout' belongs to model cnn"),
         ({"task": "digits", "augment": 1.0}, "'augment' must be 0 for task digits"),
         ({"task": "digits", "augment_end": 1.0}, "'augment' must be 0 for task digits"),

@@ -1,0 +1,25 @@
+"""How many synapses, where, and by when: schedules, allocations, and the solver that meets them exactly."""
+
+from synaprune.budget.allocation import ALLOCATIONS, allocate, erdos_renyi_kernel, uniform
+from synaprune.budget.plan import Plan
+from synaprune.budget.schedule import SHAPES, Schedule, constant, cosine, cubic, linear, progress, sine
+from synaprune.budget.solve import cutoff, largest, split
+
+__all__ = [
+    "ALLOCATIONS",
+    "SHAPES",
+    "Plan",
+    "Schedule",
+    "allocate",
+    "constant",
+    "cosine",
+    "cubic",
+    "cutoff",
+    "erdos_renyi_kernel",
+    "largest",
+    "linear",
+    "progress",
+    "sine",
+    "split",
+    "uniform",
+]

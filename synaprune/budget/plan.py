@@ -1,0 +1,112 @@
+"""A budget as an optimizer's group states it, put into numbers: how many synapses, where, at which step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from synaprune.budget import schedule as schedules
+from synaprune.budget.allocation import ALLOCATIONS, allocate
+from synaprune.errors import UsageError, nearest
+
+__all__ = ["Plan", "check", "due"]
+
+
+class Plan:
+    """The numbers of one group of layers that share a budget.
+
+    Args:
+        options: the group's `sparsity` (one number, or one per name pattern), `schedule`, `allocation`, `floor`
+            and `period`.
+        names, shapes: of the layers.
+        initial: synapses that each of them had at first.
+
+    Raises:
+        UsageError: a value out of range, a layer without a budget or with less than one synapse.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], names: Sequence[str], shapes: Sequence[torch.Size], initial: Sequence[int]
+    ) -> None:
+        check(options)
+        self.schedule: schedules.Schedule = options["schedule"]
+        self.initial = list(initial)
+        self.sizes = [math.prod(shape) for shape in shapes]
+        sparsity, allocation = options["sparsity"], ALLOCATIONS[options["allocation"]]
+        if isinstance(sparsity, Mapping):
+            self.layers: list[int] | None = allocate(self.sizes, _by_pattern(sparsity, names), names)
+        elif allocation is not None:
+            self.layers = allocate(self.sizes, allocation(shapes, 1.0 - sparsity), names)
+        else:
+            self.layers = None
+        self.total = round((1.0 - sparsity) * sum(self.sizes)) if self.layers is None else sum(self.layers)
+        if self.total < len(self.sizes):
+            raise UsageError(
+                f"sparsity={sparsity} leaves {self.total} synapses for {len(self.sizes)} layers, less than one for "
+                "each; ask for a lower sparsity"
+            )
+        self.share: float = options["floor"]
+
+    def floors(self, count: int) -> list[int]:
+        """Return how many of `count` synapses each layer keeps at least: its floor, and where possible one."""
+        shares = [math.floor(self.share * size * count / sum(self.sizes)) for size in self.sizes]
+        at_least_one = [max(1, share) for share in shares]
+        return at_least_one if sum(at_least_one) <= count else shares
+
+    def counts(self, step: int) -> list[int]:
+        """Return the number of synapses of each layer after so many steps, where each has a budget of its own."""
+        assert self.layers is not None
+        left = 1.0 - schedules.progress(self.schedule, step)
+        return [last + round((first - last) * left) for first, last in zip(self.initial, self.layers)]
+
+    def count(self, step: int) -> int:
+        """Return the number of synapses of all layers together after so many steps."""
+        if self.layers is not None:
+            return sum(self.counts(step))
+        left = 1.0 - schedules.progress(self.schedule, step)
+        return self.total + round((sum(self.initial) - self.total) * left)
+
+
+def due(options: Mapping[str, Any], step: int) -> bool:
+    """Tell whether the count is to be made exact inside this step (1, 2, …): every period, and when time is up."""
+    return bool(step % options["period"] == 0 or step == options["schedule"]["steps"])
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Refuse a budget whose values make no sense, before anything is counted.
+
+    Raises:
+        UsageError: naming the value.
+    """
+    sparsity, allocation, period, floor = (options[key] for key in ("sparsity", "allocation", "period", "floor"))
+    for value in sparsity.values() if isinstance(sparsity, Mapping) else [sparsity]:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 <= value < 1.0:
+            raise UsageError(f"sparsity={value!r} is not a number in [0, 1); 0.98 keeps 2 % of the synapses")
+    if options["schedule"] is None:
+        raise UsageError("a budget needs to know the number of training steps; give schedule=cubic(steps=…)")
+    schedules.check(options["schedule"])
+    if allocation not in ALLOCATIONS:
+        hint = nearest(str(allocation), ALLOCATIONS) or f"; there are {', '.join(ALLOCATIONS)}"
+        raise UsageError(f"there is no allocation {allocation!r}{hint}")
+    if not isinstance(period, int) or isinstance(period, bool) or period < 1:
+        raise UsageError(f"period={period!r} is not a whole number of at least 1 steps between two solutions")
+    if not isinstance(floor, int | float) or not 0.0 <= floor <= 1.0:
+        raise UsageError(f"floor={floor!r} is not a share of the common connectivity in [0, 1]")
+
+
+def _by_pattern(sparsity: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Return the connectivity of each layer by the first pattern that matches its name."""
+    for pattern in sparsity:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UsageError(f"sparsity: no layer's name matches '{pattern}'{nearest(pattern, names)}")
+    shares = []
+    for name in names:
+        matching = [value for pattern, value in sparsity.items() if fnmatchcase(name, pattern)]
+        if not matching:
+            raise UsageError(f"sparsity names no budget for {name}; add '*' for all other layers")
+        shares.append(1.0 - matching[0])
+    return shares

@@ -1,0 +1,111 @@
+"""Rewiring methods that keep exactly as many synapses as their groups ask for.
+
+Which score ranks the synapses is the method's; how many, where and by when is the group's, as plain data:
+`sparsity`, `allocation`, `schedule`, `period`, `floor` (see `synaprune.budget`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synaprune.budget import Plan, Schedule, plan, split
+from synaprune.optim.groups import Group, State
+from synaprune.optim.rewirer import Rewirer, Row
+
+__all__ = ["Budgeted", "Sparsity", "budget_options"]
+
+Sparsity = float | Mapping[str, float]
+
+
+def budget_options(
+    sparsity: Sparsity | None, schedule: Schedule | None, allocation: str, period: int, floor: float
+) -> dict[str, Any]:
+    """Return the group options of a budget."""
+    return {
+        "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity,
+        "schedule": schedule,
+        "allocation": allocation,
+        "period": period,
+        "floor": floor,
+    }
+
+
+class Budgeted(Rewirer):
+    """Base class of the methods with a budget; they say how synapses are ranked and how n of them are left."""
+
+    def _has_budget(self, group: Group) -> bool:
+        """Tell whether this group asks for a number of synapses."""
+        return True
+
+    def _score(self, weight: Tensor, state: State) -> Tensor:
+        """Return what ranks the synapses of a tensor, in its shape: the largest survive."""
+        raise NotImplementedError
+
+    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
+        """Leave exactly `count` synapses; `bound` is the score below which none of the group survives."""
+        raise NotImplementedError
+
+    def _check_group(self, group: Group) -> None:
+        if self._has_budget(group):
+            plan.check(group)
+
+    def _start(self, weight: Tensor, group: Group, seed: int) -> State:
+        """Note what the plan needs of the beginning: how many synapses there were, and how large."""
+        state = super()._start(weight, group, seed)
+        count = int(torch.count_nonzero(weight))
+        size = float(torch.linalg.vector_norm(weight.detach().float())) / max(count, 1) ** 0.5
+        return {**state, "initial": count, "scale": size or 1.0}
+
+    def plan(self, group: Group) -> Plan:
+        """Return the numbers behind the budget of a group of `param_groups`.
+
+        Raises:
+            UsageError: the budget makes no sense for these layers.
+        """
+        rows = self._rows(group)
+        names, shapes = [self._name(weight) for _, weight, _ in rows], [weight.shape for _, weight, _ in rows]
+        return Plan(group, names, shapes, [state["initial"] for *_, state in rows])
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring the number of synapses to exactly what the budget says for this moment."""
+        for group in self._rewiring_groups():
+            if rows := self._meet(group, always=True):
+                self._put(rows)
+
+    def _rewire(self, group: Group) -> None:
+        unmoved = [row for row in self._meet(group) if row[1].grad is None]
+        if unmoved:
+            self._put(unmoved)
+
+    def _rows(self, group: Group) -> list[Row]:
+        return [(group, weight, self._state_of(weight, group)) for weight in group["params"]]
+
+    def _meet(self, group: Group, always: bool = False) -> list[Row]:
+        """Make the count exact where it is due, and return the tensors whose synapses have changed."""
+        if not self._has_budget(group):
+            return []
+        step = max(self.state[weight].get("steps", 0) for weight in group["params"])
+        if not step or not (always or plan.due(group, step)):
+            return []
+        rows = self._rows(group)
+        if any("absent" in state for *_, state in rows):
+            return []  # the topology is frozen
+        budget = self.plan(group)
+        bounds: list[float | None] = [None] * len(rows)
+        if budget.layers is None:
+            scales = [state["scale"] if group["allocation"] == "scaled" else 1.0 for *_, state in rows]
+            scores = [self._score(weight, state) for _, weight, state in rows]
+            scores = [score if scale == 1.0 else score / scale for score, scale in zip(scores, scales)]
+            count = budget.count(step)
+            counts, bound = split(scores, count, budget.floors(count))
+            bounds = [bound * scale for scale in scales]
+        else:
+            counts = budget.counts(step)
+        for (_, weight, state), count, near in zip(rows, counts, bounds):
+            self._leave(weight, state, group, count, near)
+        return rows

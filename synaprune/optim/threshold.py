@@ -1,0 +1,71 @@
+"""The threshold of one tensor of signed latents: how it drifts, and how it leaves exactly n synapses.
+
+The offset makes a drift that is the same for all synapses of a tensor exact and free: it is one addition of
+two Python floats. Whole multiples of 2⁻¹⁰ are moved from d into z, so that a living weight never becomes the
+difference of two large numbers; float32 adds such a multiple to a z of ordinary size without rounding, but for
+one bit whenever |z| grows past a power of two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synaprune.budget import cutoff
+
+__all__ = ["TINY", "drift", "fold", "leave", "lift"]
+
+QUANTUM = 2.0**-10
+# Differences of at least TINY survive in bfloat16, whose smallest normal number is 2⁻¹²⁶.
+TINY = 2.0**-100
+
+
+def drift(state: dict[str, Any], amount: float) -> None:
+    """Lower every θ of the tensor by `amount`."""
+    state["offset"] += amount
+    fold(state)
+
+
+def fold(state: dict[str, Any]) -> None:
+    """Move the whole multiples of the quantum from the offset into the latents."""
+    whole = math.trunc(state["offset"] / QUANTUM) * QUANTUM
+    if whole:
+        state["latent"].sub_(state["sign"], alpha=whole)
+        state["offset"] -= whole
+
+
+def leave(state: dict[str, Any], count: int, near: float | None = None) -> None:
+    """Move the threshold so that exactly `count` synapses of the tensor exist.
+
+    It becomes `near` (an offset) where that leaves as many, else the largest θ that is not to exist. Synapses
+    that tie with it and shall exist are raised by one ulp, those of the lowest index.
+    """
+    values = state["latent"] * state["sign"]
+    at = state["offset"] if near is None else float(values.new_tensor(near))
+    if torch.count_nonzero(values > at) != count:
+        at = cutoff(values, count)
+        if at == -math.inf:  # all of them shall exist
+            at = float(values.min())
+            at -= max(abs(at) * 2.0**-20, TINY)
+    just_above = max(float(torch.nextafter(values.new_tensor(at), values.new_tensor(math.inf))), at + TINY)
+    missing = count - int(torch.count_nonzero(values > at))
+    raised = (values == at).nonzero(as_tuple=True)
+    raised = tuple(index[:missing] for index in raised)
+    state["latent"][raised] = state["sign"][raised].to(values.dtype) * just_above
+    if at + TINY > at:  # so near to 0, a difference can be too small for the weights' own type
+        faint = (values > at) & (values < at + TINY)
+        state["latent"][faint] = state["sign"][faint].to(values.dtype) * (at + TINY)
+    state["offset"] = at
+
+
+def lift(state: dict[str, Any], amounts: Tensor) -> None:
+    """Raise each θ by its own amount; what a latent is too coarse to hold is carried to the next time."""
+    change = state["sign"] * amounts
+    if "carry" in state:
+        change += state["carry"]
+    before = state["latent"].clone()
+    state["latent"].add_(change)
+    state["carry"] = change.sub_(before.neg_().add_(state["latent"]))
