@@ -1,4 +1,4 @@
-"""The command line: `synaprune train`, `synaprune eval`, `synaprune recipes`. Thin: the library does the work.
+"""The command line: `synaprune train`, `eval`, `sweep` and `recipes`. Thin: the library does the work.
 
 Heavy imports wait until a command needs them, so that `--help` answers at once.
 """
@@ -156,6 +156,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
     evaluate.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … [that of the run]")
 
+    sweep = commands.add_parser(
+        "sweep",
+        help="train all points of a sweep file",
+        description="Train a recipe with settings changed, for every combination and seed that a file asks for,"
+        " several at a time. The same command goes on where it was interrupted, and trains nothing twice.",
+        epilog="example: synaprune sweep examples/digits_sweep.toml --jobs 2 (the file says how to write one)",
+        allow_abbrev=False,
+    )
+    sweep.set_defaults(run=_sweep, parser=sweep)
+    sweep.add_argument("file", metavar="FILE", type=Path, help="sweep file, in TOML")
+    sweep.add_argument("--jobs", metavar="N", type=int, help="points side by side [as many as fill the processor]")
+    sweep.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
+    sweep.add_argument("--runs", metavar="DIR", type=Path, default=Path("runs"), help="folder of the runs [runs]")
+    instead = sweep.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="only list the points and where they stand")
+    instead.add_argument("--table", action="store_true", help="only print the results that are there, in Markdown")
+
     listing = commands.add_parser("recipes", help="list the recipes", allow_abbrev=False)
     listing.set_defaults(run=_recipes, parser=listing)
     return parser
@@ -202,6 +219,50 @@ def _eval(options: argparse.Namespace, arguments: list[str]) -> None:
 
     metrics = evaluate(options.folder, data_dir=options.data_dir, device=options.device)
     _show(metrics, f"after epoch {metrics['epoch']}")
+
+
+def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Train the points of a sweep, then show their means; or only say what there is."""
+    from synaprune.train import results, sweep
+
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"argument --jobs: must be at least 1, not {options.jobs}")
+    plan = sweep.read(options.file)
+    if options.table:
+        print(results.markdown(results.summary(plan.found())))
+        return
+
+    from rich.console import Console
+
+    from synaprune.train import sweep_run
+    from synaprune.train.sweep_display import SweepDisplay, means, where
+
+    if options.list:
+        for state in sweep_run.states(plan, options.runs):
+            print(f"{state.point.name:{max(len(point.name) for point in plan.points)}}  {where(state)}")
+        return
+    console = Console(stderr=True)
+    try:
+        with SweepDisplay(console) as display:
+            states = sweep_run.run(
+                plan, jobs=options.jobs, data_dir=options.data_dir, runs=options.runs, report=display
+            )
+    except KeyboardInterrupt as error:
+        again = shlex.join(["synaprune", *arguments])
+        raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
+    if any(state.state == "done" for state in states):
+        rows = results.summary(plan.found())
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(means(rows, plan.title))
+    failed = [state for state in states if state.state == "failed"]
+    for state in failed:
+        console.print(f"{state.point.name}: {state.fault}", soft_wrap=True, highlight=False, markup=False)
+    if failed:
+        kind = UsageError if all(state.exit_code == UsageError.exit_code for state in failed) else MachineError
+        folder = options.runs / plan.path.stem
+        raise kind(
+            f"{len(failed)} of {len(states)} points failed; '{folder}' has the log of each, the same command"
+            " tries them again"
+        )
 
 
 def _recipes(options: argparse.Namespace, arguments: list[str]) -> None:

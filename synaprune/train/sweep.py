@@ -1,0 +1,277 @@
+"""Sweep files: a recipe, grids of settings to change in it, and seeds; each combination is one point.
+
+    # MNIST: accuracy against the strength of the prior
+    recipe = "mnist/published"        # name, or path of a .toml file as seen from this one
+    results = "results/published"     # one file per point, from where the command is given [results/<this file>]
+    seeds = [0, 1, 2]                 # [the recipe's own]
+
+    [settings]                        # changed in all points
+    threads = 1
+
+    [[points]]                        # a grid: every list is crossed with every other
+    alpha = [0.01, 0.05, 0.2]         # a list within the list is one value: exclude = [["fc1.*", "fc2.*"], []]
+
+    [[points]]
+    name = "dense"                    # stands for all of the table that is not a list
+    method = "dense"                  # another method takes nothing over from the recipe's
+    seeds = [0]                       # in place of those above
+
+Points are named after their method and what their table changes: `grad_r-alpha-0.05-seed0`.
+
+This file imports nothing heavy: what is wrong with a sweep is said at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from synaprune.errors import UsageError, nearest
+from synaprune.train import recipes, results
+from synaprune.train.settings import Settings, convert
+
+__all__ = ["Point", "Sweep", "flag", "read"]
+
+KEYS = ("recipe", "results", "seeds", "settings", "points")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")  # what every file system takes, and a shell without quotes
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One training run of a sweep: its settings, and the flags of `synaprune train` that give them."""
+
+    label: str  # what the point is, the same for all seeds
+    settings: Settings
+    flags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the point's files."""
+        return f"{self.label}-seed{self.settings.seed}"
+
+    def check(self, before: Settings, source: Path, remedy: str) -> None:
+        """Check that what was trained before is this point.
+
+        Raises:
+            UsageError: it had other settings.
+
+        """
+        name = self.settings.difference(before)
+        if name is not None:
+            old, new = getattr(before, name), getattr(self.settings, name)
+            raise UsageError(f"'{source}' was trained with {name} = {old}, and the sweep says {new}; {remedy}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a sweep file asks for. All points of the first seed come first, so that curves appear early."""
+
+    path: Path
+    title: str
+    recipe: str
+    results: Path
+    points: tuple[Point, ...]
+
+    def result_path(self, point: Point) -> Path:
+        """Where the result of a point lies."""
+        return self.results / f"{point.name}.json"
+
+    def result(self, point: Point) -> dict[str, Any] | None:
+        """Return the result of a point, None where there is none yet.
+
+        Raises:
+            UsageError: it is damaged, or of other settings.
+
+        """
+        path = self.result_path(point)
+        if not path.exists():
+            return None
+        found = results.load(path)
+        before = Settings.from_mapping(found["settings"], source=f"'{path}'")
+        point.check(before, path, "move it away, or name another folder under 'results'")
+        return found
+
+    def found(self) -> list[dict[str, Any]]:
+        """Return the results that are there, in the order of the points; raises as `result`, and where none is."""
+        found = [result for result in map(self.result, self.points) if result is not None]
+        if not found:
+            raise UsageError(f"'{self.results}' holds no result of '{self.path}'; run `synaprune sweep {self.path}`")
+        return found
+
+    def command(self, point: Point) -> str:
+        """Return the command that trains a point, with its folders left to the defaults."""
+        return shlex.join(["synaprune", "train", self.recipe, *point.flags])
+
+
+def read(path: str | os.PathLike[str]) -> Sweep:
+    """Return the sweep that a file describes, all its points checked.
+
+    Raises:
+        UsageError: no such file, an unknown key, a bad value, an impossible combination, two points of one name.
+
+    """
+    path = Path(path)
+    source = f"sweep '{path}'"
+    text = _text(path)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not valid TOML: {error}") from error
+    with _within(source):
+        _check_keys(content)
+        name, recipe = _recipe(content.get("recipe"), path.parent)
+        common = _converted(content["settings"], "[settings]") if "settings" in content else {}
+        seeds = _seeds(content["seeds"]) if "seeds" in content else [Settings.from_mapping(recipe).seed]
+        ranked = [
+            (rank, point)
+            for number, table in enumerate(content.get("points", [{}]), 1)
+            for rank, point in _table(table, f"[[points]] {number}", recipe, common, seeds)
+        ]
+        points = tuple(point for _, point in sorted(ranked, key=lambda pair: pair[0]))
+        _check_names(points)
+    title = text.partition("\n")[0]
+    title = title.lstrip("# ") if title.startswith("#") else path.stem
+    return Sweep(path, title, name, Path(content.get("results", Path("results", path.stem))), points)
+
+
+def flag(name: str, value: Any) -> str:
+    """Return the flag of `synaprune train` that gives a setting this value.
+
+    >>> flag("weight_decay", None), flag("exclude", ("fc1.*", "fc2.*")), flag("compile", False)
+    ('--weight-decay=none', '--exclude=fc1.*,fc2.*', '--no-compile')
+    """
+    option = name.replace("_", "-")
+    if isinstance(getattr(Settings, name), bool):  # the default
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option}={_word(value)}"
+
+
+def _text(path: Path) -> str:
+    """Return the text of a sweep file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no sweep file '{path}'") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"'{path}' is a folder, not a sweep file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"sweep '{path}' is not valid TOML: {error}") from error
+
+
+def _check_keys(content: Mapping[str, Any]) -> None:
+    """Check the top level of the file: known keys, each of its kind."""
+    for key in content:
+        if key in Settings.__dataclass_fields__:
+            raise UsageError(f"setting '{key}' stands alone; move it into [settings] or [[points]]")
+        if key not in KEYS:
+            raise UsageError(f"unknown key '{key}'{nearest(key, KEYS) or '; there are ' + ', '.join(KEYS)}")
+    if not isinstance(content.get("results", ""), str) or content.get("results") == "":
+        raise UsageError(f"'results' must be the name of a folder, not {content['results']!r}")
+    points = content.get("points", [{}])
+    if not isinstance(points, list) or not points or not all(isinstance(table, dict) for table in points):
+        raise UsageError("'points' must be tables; head each with [[points]]")
+
+
+def _recipe(name: object, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the recipe as `synaprune train` would be given it, and its settings."""
+    if not isinstance(name, str):
+        fault = "there is no recipe" if name is None else f"'recipe' must be a name, not {name!r}"
+        raise UsageError(f'{fault}; name one, such as recipe = "digits/grad_r"')
+    if name not in recipes.names() and name.endswith(".toml"):
+        name = os.path.relpath(folder / name)  # names no folder of this machine
+    recipe = recipes.read(name)
+    Settings.from_mapping(recipe, source=f"recipe '{name}'")
+    return name, recipe
+
+
+def _table(
+    table: Mapping[str, Any], where: str, recipe: dict[str, Any], common: dict[str, Any], seeds: list[int]
+) -> Iterator[tuple[int, Point]]:
+    """Yield the points of one table, each after the rank of its seed."""
+    table = dict(table)
+    name, own = table.pop("name", None), table.pop("seeds", None)
+    with _within(where):
+        if not isinstance(name, str | None) or name == "":
+            raise UsageError(f"'name' must be a name, not {name!r}")
+        seeds = seeds if own is None else _seeds(own)
+        if [] in table.values():
+            raise UsageError(f"the list '{next(key for key in table if table[key] == [])}' is empty; give it a value")
+    axes = {key: value if isinstance(value, list) else [value] for key, value in table.items()}
+    for combination in itertools.product(*axes.values()):
+        changes = _converted(dict(zip(axes, combination)), where)
+        flags = recipes.override(common, changes)
+        values = recipes.override(recipe, flags)
+        shown = {key: _word(value) for key, value in changes.items() if name is None or isinstance(table[key], list)}
+        method = shown.pop("method", None if name else values.get("method", Settings.method))
+        label = "-".join(filter(None, [name, method, *(f"{key}-{word or 'none'}" for key, word in shown.items())]))
+        for rank, seed in enumerate(seeds):
+            try:
+                settings = Settings.from_mapping({**values, "seed": seed})
+            except UsageError as error:
+                raise UsageError(f"point '{label}' cannot be: {error}; take this combination out of {where}") from error
+            yield rank, Point(label, settings, tuple(flag(*item) for item in {**flags, "seed": seed}.items()))
+
+
+def _converted(table: object, where: str) -> dict[str, Any]:
+    """Return the settings of a table as their own types, each such that a flag can say it."""
+    with _within(where):
+        if not isinstance(table, dict):
+            raise UsageError(f"this must be a table of settings, not {table!r}")
+        for name in table:
+            if name in ("seed", "seeds", "name"):
+                raise UsageError(f"'{name}' cannot be given here; a list 'seeds' and, in [[points]], 'name' can")
+            if name not in Settings.__dataclass_fields__:
+                hint = nearest(name, Settings.__dataclass_fields__) or "; `synaprune train --help` lists all"
+                raise UsageError(f"unknown setting '{name}'{hint}")
+        values = {name: convert(name, value) for name, value in table.items()}
+        for name, value in values.items():
+            if convert(name, _word(value)) != value:
+                raise UsageError(
+                    f"setting '{name}' cannot be {table[name]!r}, which no flag of the command line can say"
+                )
+        return values
+
+
+def _word(value: Any) -> str:
+    """Return a value of a setting as the command line is given it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _seeds(seeds: object) -> list[int]:
+    """Return a list of seeds, checked."""
+    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
+        raise UsageError(f"'seeds' must be a list of different whole numbers, not {seeds!r}")
+    return [convert("seed", seed) for seed in seeds]
+
+
+def _check_names(points: tuple[Point, ...]) -> None:
+    """Check that each point can have files of its own."""
+    seen: set[str] = set()
+    for point in points:
+        if not NAME.fullmatch(point.label):
+            raise UsageError(
+                f"'{point.label}' cannot name a file; give its [[points]] table a 'name' of letters, digits and ._+-,"
+                " and each such value a table of its own"
+            )
+        if point.name.lower() in seen:  # some file systems hold Adam and adam for the same
+            raise UsageError(f"two points are named '{point.name}'; tell their [[points]] tables apart by 'name'")
+        seen.add(point.name.lower())
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """Say in which place of the file a fault lies."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
