@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
 from synaprune import cli
+from synaprune.train import recipes, sweep, sweep_run
 from synaprune.train.run import Run
+from synaprune.train.settings import Settings
 
+EXAMPLE = str(Path(__file__).parent.parent / "examples" / "digits_sweep.toml")
 SMALL = [
     "train", "digits/grad_r", "--width", "16", "--time-steps=3", "--batch-size", "256", "--epochs", "2",
     "--threads", "1",
@@ -42,7 +47,7 @@ def sentence(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["draw"], "unknown command 'draw'; there are train, eval, recipes"),
+        (["draw"], "unknown command 'draw'; there are train, eval, sweep, recipes"),
         (["recipes", "--dta"], "unknown option '--dta'"),
         (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
         (["eval", "x", "--resume"], "unknown option '--resume'"),
@@ -65,6 +70,12 @@ def sentence(capsys):
         (["train", "mnist/best", "--data-dir", "nowhere"], "there is no folder 'nowhere', named by --data-dir"),
         (["eval", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
         (["eval", __file__], "test_cli.py' is a file, not the folder of a run"),
+        (["sweep"], "the following arguments are required: FILE"),
+        (["sweep", "nowhere.toml"], "there is no sweep file 'nowhere.toml'"),
+        (["sweep", EXAMPLE, "--jobs", "0"], "argument --jobs: must be at least 1, not 0"),
+        (["sweep", EXAMPLE, "--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
+        (["sweep", EXAMPLE, "--list", "--table"], "argument --table: not allowed with argument --list"),
+        (["sweep", EXAMPLE, "--table"], "'results/digits_sweep' holds no result of"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_exit_code_2(arguments, said, capsys, tmp_path, monkeypatch):
@@ -124,6 +135,98 @@ def test_recipes_lists_all_with_what_they_are(capsys):
     assert names == sorted(names)
     assert "digits/grad_r" in names
     assert all(len(line.split()) > 4 for line in lines)
+
+
+def test_the_flags_of_a_point_give_its_settings():
+    known = vars(Settings())
+    for point in sweep.read(EXAMPLE).points:
+        options = cli._parser().parse_args(["train", "digits/grad_r", *point.flags])
+        flags = {name: value for name, value in vars(options).items() if name in known}
+        assert Settings(**recipes.override(recipes.read("digits/grad_r"), flags)) == point.settings
+
+
+SWEEP = """# Two rates
+recipe = "digits/grad_r"
+[settings]
+epochs = 3
+[[points]]
+lr = [0.1, 0.2]
+"""
+
+
+@pytest.fixture
+def two_rates(tmp_path, monkeypatch):
+    """A sweep of two points in the current folder, of which the first is done."""
+    monkeypatch.chdir(tmp_path)
+    Path("two.toml").write_text(SWEEP)
+    plan = sweep.read("two.toml")
+    keep(plan, plan.points[0])
+    return plan
+
+
+def keep(plan, point):
+    """Write the result that a point might have."""
+    metrics = {"epoch": 3, "test_accuracy": 0.9, "connectivity": 0.05}
+    record = {"point": point.label, "settings": point.settings.to_mapping(), "metrics": metrics, "seconds": 1.5}
+    plan.results.mkdir(parents=True, exist_ok=True)
+    plan.result_path(point).write_text(json.dumps(record))
+
+
+def test_sweep_lists_points_and_prints_a_table_without_training(two_rates, capsys):
+    assert cli.main(["sweep", "two.toml", "--list"]) == 0
+    assert capsys.readouterr().out == "grad_r-lr-0.1-seed0  done\ngrad_r-lr-0.2-seed0  waiting\n"
+    assert cli.main(["sweep", "two.toml", "--table"]) == 0
+    assert capsys.readouterr().out == (
+        "| point | test accuracy | connectivity | seeds |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| grad_r-lr-0.1 | 90.00 % | 5.00 % | 1 |\n"
+    )
+    assert not Path("runs").exists()
+
+
+def test_a_finished_sweep_shows_its_means(two_rates, capsys):
+    keep(two_rates, two_rates.points[1])
+    assert cli.main(["sweep", "two.toml"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "2 of 2 points were done before\n"
+    assert captured.out.startswith("Two rates")
+    assert [line.split()[0] for line in captured.out.splitlines() if "90.00 %" in line] == [
+        "grad_r-lr-0.1",
+        "grad_r-lr-0.2",
+    ]
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_points_that_fail_are_listed_at_the_end(code, two_rates, monkeypatch, capsys):
+    def run(plan, *, jobs, data_dir, runs, report):
+        failed = [sweep_run.State(point, "failed", None, 0.0, "not finite", 2) for point in plan.points]
+        failed[0].exit_code = code
+        report(failed)
+        return failed
+
+    monkeypatch.setattr(sweep_run, "run", run)
+    assert cli.main(["sweep", "two.toml"]) == code
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-3:] == [
+        "grad_r-lr-0.1-seed0: not finite",
+        "grad_r-lr-0.2-seed0: not finite",
+        "synaprune: 2 of 2 points failed; 'runs/two' has the log of each, the same command tries them again",
+    ]
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(two_rates, monkeypatch, capsys):
+    def run(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep_run, "run", run)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert cli.main(["sweep", "two.toml", "--jobs", "2"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sentence(capsys) == (
+        "interrupted; all finished epochs are saved, continue with: synaprune sweep two.toml --jobs 2"
+    )
 
 
 def test_version_and_help(capsys):
