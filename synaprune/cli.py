@@ -215,10 +215,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
 def _eval(options: argparse.Namespace, arguments: list[str]) -> None:
     """Show what the checkpoint of a run can do."""
+    from synaprune.train.display import measures
     from synaprune.train.loop import evaluate
 
     metrics = evaluate(options.folder, data_dir=options.data_dir, device=options.device)
     _show(metrics, f"after epoch {metrics['epoch']}")
+    print(*measures(metrics), sep="\n")
 
 
 def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:

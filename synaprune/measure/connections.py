@@ -64,6 +64,9 @@ ELEMENTWISE: dict[str, None] = dict.fromkeys(
     ]
 )
 
+# What refuses a batch of another size until it is reset.
+STATEFUL: dict[str, None] = {"spikingjelly.*.MemoryModule": None}
+
 # Functions that make a number of a NaN, beside those whose result is no floating-point tensor at all.
 COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne", "greater", "greater_equal", "less", "less_equal", "not_equal"}
 DECISIONS = {"item", "tolist", "numpy", "equal", "allclose", "__array__", "__bool__", "__int__", "__float__"}
@@ -157,6 +160,8 @@ class _Pass(TorchFunctionMode):
         with _as_it_was(self.model), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             self.model.eval()
             for name, module in self.model.named_modules():
+                if any(rules_for(type(module), STATEFUL)):
+                    module.reset()  # its state may be that of a batch of another size
                 if not isinstance(module, torch.jit.ScriptModule):
                     module.forward = self._instead_of(module.forward, name, module)
             with torch.compiler.set_stance("force_eager"), self:
@@ -341,9 +346,8 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Give every module back its attributes, and what its dictionaries and lists held."""
     saved = []
     for module in model.modules():
-        kept = [vars(module), *vars(module).values()]
-        kept += [value for part in kept[1:] if isinstance(part, dict) for value in part.values()]
-        saved += [(part, part.copy()) for part in kept if isinstance(part, dict | list)]
+        parts = [vars(module), *vars(module).values()]
+        saved += [(part, part.copy()) for part in parts if isinstance(part, dict | list)]
     try:
         yield
     finally:

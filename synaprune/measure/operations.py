@@ -12,7 +12,7 @@ really used: masked, dropped or standardised ones too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -94,12 +94,12 @@ class Operations:
         }
 
     def __str__(self) -> str:
-        rows = [("tensor", "effective ACs", "effective MACs", "weight-blind", "dense", "zero inputs", "zero weights")]
+        rows = [["tensor", "effective ACs", "effective MACs", "weight-blind", "dense", "zero inputs", "zero weights"]]
         for name, layer in (*self.layers.items(), ("total", self.total)):
             blind = layer.weight_blind_acs + layer.weight_blind_macs
             counts = (layer.effective_acs, layer.effective_macs, blind, layer.dense)
             shares = (layer.activation_sparsity, layer.connection_sparsity)
-            rows.append((name, *(f"{count:,.1f}" for count in counts), *(f"{share:.2%}" for share in shares)))
+            rows.append([name, *(f"{count:,.1f}" for count in counts), *(f"{share:.2%}" for share in shares)])
         wide = [max(map(len, column)) for column in zip(*rows)]
         lines = [f"{row[0]:<{wide[0]}}  " + "  ".join(map(str.rjust, row[1:], wide[1:])) for row in rows]
         lines.append(f"per sample, mean of {self.samples:,}")
@@ -155,7 +155,9 @@ def operations(
                 getattr(module, reset, lambda: None)()
         with counter:
             (forward or model)(x)
-    return counter.result(counter.samples_of(x) if samples is None else samples)
+        if samples is None:
+            samples = counter._samples(x.shape if isinstance(x, Tensor) else None)
+    return counter.result(samples)
 
 
 class OperationCounter:
@@ -180,36 +182,34 @@ class OperationCounter:
     """
 
     def __init__(self, model: nn.Module, *, time_first: bool = False) -> None:
-        found = find_synapses(model)
         self._model = model
         self._time_first = time_first
-        self._barred = dict(found.excluded)
-        self._weights = {synapse.name: synapse.parameter for synapse in found}
-        self._weights |= {name: model.get_parameter(name) for name, _ in found.unknown}
+        self._excluded = dict(find_synapses(model).excluded)
+        self._look_up_names()
         if not self._weights:
             raise UsageError(
-                f"no weights in {type(model).__name__}, so that it has no synaptic operations; print "
-                "find_synapses(model) to see what was found"
+                f"{type(model).__name__} has no weights of two or more dimensions, and so no synaptic operations "
+                "that could be counted"
             )
-        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._layers: dict[str, _Layer] = {}
         self._unknown: dict[tuple[str, str], None] = {}
-        self._used: set[str] = set()  # parameters that any function was given
-        self._settled: set[str] = set()  # those whose products are counted, or named as unknown
+        self._used: set[str] = set()  # parameters that torch was given
+        self._settled: set[str] = set()  # parameters whose products are counted, or named as unknown
         self._running: list[str] = []  # names of the modules that are being called, outermost first
         self._called: set[str] = set()
-        self._shapes: list[torch.Size | None] = []  # of the input of each call of the model itself
-        self._batches: set[int] = set()  # samples as neurons of known frameworks see them
+        self._shapes: list[torch.Size | None] = []  # of the input, for each call of the model itself
+        self._batches: set[int] = set()  # numbers of samples that neurons of known frameworks saw
         self._open = ExitStack()
 
     def __enter__(self) -> OperationCounter:
+        self._look_up_names()
         for name, module in self._model.named_modules():
-            if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
-                before = module.register_forward_pre_hook(self._enter(name))
-                after = module.register_forward_hook(self._leave, always_call=True)
+            if not isinstance(module, torch.jit.ScriptModule):  # it takes no hooks
+                before = module.register_forward_pre_hook(self._entering(name))
+                after = module.register_forward_hook(self._leaving(_form(module)), always_call=True)
                 self._open.callback(before.remove)
                 self._open.callback(after.remove)
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes a second
+        if "torch._dynamo" in sys.modules:  # without it nothing is compiled, and to import it takes a second
             self._open.enter_context(torch.compiler.set_stance("force_eager"))
         self._open.enter_context(_Watch(self._see))
         return self
@@ -221,36 +221,180 @@ class OperationCounter:
         self._running.clear()
 
     def result(self, samples: int | None = None) -> Operations:
-        """Return the operations per sample of all calls so far.
+        """Return the operations of all calls so far, per sample.
 
-        `samples` is the number of samples in all calls together. It may be left out after a single call.
+        Args:
+            samples: in all calls together; may be left out if the model was called once.
 
         Raises:
-            UsageError: nothing was counted, or the number of samples is unclear, or an input or weight was not
-                finite.
+            UsageError: nothing was counted, an input or weight was not finite, or the number of samples is not
+                clear.
         """
         if not self._layers and not self._unknown:
             raise UsageError(
-                f"no product of {type(self._model).__name__} was seen: call the model inside the `with` block, "
-                "itself and not a TorchScript or replicated copy of it"
+                f"no product of {type(self._model).__name__} was seen: call the model inside the `with` block, and "
+                "not in a TorchScript form or a copy of it"
             )
-        if samples is None:
-            if len(self._shapes) != 1:
-                raise UsageError(
-                    f"the model was called {len(self._shapes)} times, for batches or for time steps; say how many "
-                    "samples there were: result(samples=...)"
-                )
-            samples = self._checked(self._shapes[0])
-        if samples < 1:
-            raise UsageError(f"operations per sample need a number of samples of at least 1, not {samples!r}")
-        layers = {name: layer.read(name) for name, layer in self._layers.items()}
-        unseen = [name for name in self._weights if name not in self._settled]
-        opaque = [name for name in unseen if name in self._used or self._was_called(name)]
-        unknown = (*self._unknown, *((name, "used, but in no product that is known") for name in opaque))
+        if samples is None and len(self._shapes) != 1:
+            raise UsageError(
+                f"the model was called {len(self._shapes)} times, for batches or for time steps: say how many samples "
+                "that were, result(samples=...)"
+            )
+        samples = self._samples(self._shapes[0]) if samples is None else samples
+        if not isinstance(samples, int) or samples < 1:
+            raise UsageError(f"samples must be a whole number of at least 1, not {samples!r}")
+        counts = {name: layer.read(name) for name, layer in self._layers.items()}
+        total = [sum(column) for column in zip(*counts.values())] or [0] * 10
+        rest = [name for name in self._weights if name not in self._settled and name not in self._excluded]
+        opaque = [name for name in rest if name in self._used or self._may_have_run(name)]
         return Operations(
-            {name: _per_sample([counts], samples) for name, counts in layers.items()},
-            _per_sample(list(layers.values()), samples),
-            samples,
-            unknown,
-            tuple(name for name in unseen if name not in opaque),
+            layers={name: _per_sample(count, samples) for name, count in counts.items()},
+            total=_per_sample(total, samples),
+            samples=samples,
+            unknown=(*self._unknown, *((name, "in no product that is known") for name in opaque)),
+            unused=tuple(name for name in rest if name not in opaque),
         )
+
+    def _look_up_names(self) -> None:
+        """Map tensors to their names; they are held, so that no other takes the place of one that is freed."""
+        tensors = (*self._model.named_buffers(), *self._model.named_parameters())
+        self._tensors = {name: tensor for name, tensor in tensors if tensor.ndim >= 2}
+        self._names = {id(tensor): name for name, tensor in self._tensors.items()}
+        self._weights = {name: each for name, each in self._tensors.items() if isinstance(each, nn.Parameter)}
+
+    def _samples(self, shape: torch.Size | None) -> int:
+        """Return the number of samples in an input of that shape, unless the neurons saw another."""
+        axis = int(self._time_first)
+        if shape is None or len(shape) <= axis:
+            raise UsageError("the number of samples cannot be read from the model's input; say samples=...")
+        other = shape[1 - axis] if len(shape) > 1 else None
+        if self._batches and shape[axis] not in self._batches and other in self._batches:
+            raise UsageError(
+                f"dimension {axis} of the input would be {shape[axis]} samples, but the neurons saw {other}, as in "
+                f"dimension {1 - axis}; say time_first={not self._time_first}, or samples=..."
+            )
+        return shape[axis]
+
+    def _may_have_run(self, weight: str) -> bool:
+        """Return whether the module that owns a weight was called, which of TorchScript is not known."""
+        path = weight.split(".")[:-1]
+        owners = [".".join(path[:depth]) for depth in range(len(path) + 1)]
+        scripted = any(isinstance(self._model.get_submodule(o), torch.jit.ScriptModule) for o in owners)
+        return scripted or owners[-1] in self._called
+
+    def _entering(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._running.append(name)
+            self._called.add(name)
+            if not name:
+                self._shapes.append(args[0].shape if args and isinstance(args[0], Tensor) else None)
+
+        return hook
+
+    def _leaving(self, form: str) -> Callable[..., None]:
+        axis = {STEP: 0, SEQUENCE: 1}.get(form)
+
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._running.pop()
+            spikes = output[0] if isinstance(output, tuple | list) else output
+            if axis is not None and isinstance(spikes, Tensor) and spikes.ndim > axis:
+                self._batches.add(spikes.shape[axis])
+
+        return hook
+
+    def _see(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Count one call of a torch function, or note that it cannot be counted."""
+        name = getattr(function, "__name__", "")
+        if not self._running or name in ("__get__", "__set__"):
+            return
+        used = {self._names[id(value)] for value in _flat((*args, *kwargs.values())) if id(value) in self._names}
+        self._used |= used
+        if "parametrizations." in self._running[-1]:
+            return  # a weight that is made of others is made once, not for each sample
+        products = products_of(name, args, kwargs, output)
+        if products and all(map(countable, products)):
+            for each in products:
+                self._add(each)
+        elif products or multiplies(name):
+            self._unknown[self._running[-1] or type(self._model).__name__, name] = None
+            self._settled |= used
+
+    def _add(self, given: Product) -> None:
+        """Count one product under the name of its weight."""
+        name = self._names.get(id(given.weight))
+        if name in self._excluded:
+            self._unknown[name, self._excluded[name]] = None
+            return
+        if name is None:  # made of parameters of the running module, which have no product of their own
+            prefix = f"{self._running[-1]}." if self._running[-1] else ""
+            sources = [other for other in self._weights if other.startswith(prefix) and other in self._used]
+            self._settled.update(sources)
+            alike = [other for other in sources if self._weights[other].shape == given.weight.shape]
+            name = alike[0] if len(alike) == 1 else f"{prefix}computed weight"
+        self._settled.add(name)
+        self._layers.setdefault(name, _Layer()).add(tally(given), given.weight)
+
+
+class _Watch(TorchFunctionMode):
+    """Show each call of a torch function to `see`, after it has been made."""
+
+    def __init__(self, see: Callable[..., None]) -> None:
+        super().__init__()
+        self.see = see
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        self.see(func, args, kwargs or {}, output)
+        return output
+
+
+class _Layer:
+    """The sums over all products of one weight, on its device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        self.dense = self.inputs = 0
+
+    def add(self, tally: Tally, weight: Tensor) -> None:
+        # Not in place: a count that began under inference_mode may go on outside it.
+        self.sums = tally.counts if self.sums is None else self.sums + tally.counts
+        self.dense += tally.dense
+        self.inputs += tally.inputs
+        self.alive, self.synapses, self.itemsize = tally.alive, weight.numel(), weight.element_size()
+
+    def read(self, name: str) -> list[int]:
+        """Return whole numbers, in the order in which `_per_sample` takes them."""
+        assert self.sums is not None
+        effective, blind, nonzero, analog, bad_input, bad_weight = self.sums.tolist()
+        if bad_input or bad_weight:
+            raise UsageError(
+                f"{'an input to' if bad_input else 'a value of'} '{name}' is NaN or infinite, so that its operations "
+                "mean nothing; mend the weights or the data"
+            )
+        acs, macs = int(not analog), int(bool(analog))
+        kinds = [effective * acs, effective * macs, blind * acs, blind * macs]
+        zeros = [self.inputs - nonzero, self.inputs, self.synapses - int(self.alive), self.synapses]
+        return [*kinds, self.dense, *zeros, effective * self.itemsize]
+
+
+def _per_sample(counts: Sequence[int], samples: int) -> LayerOperations:
+    acs, macs, blind_acs, blind_macs, dense, zero_inputs, inputs, zero_weights, weights, weight_bytes = counts
+    return LayerOperations(
+        effective_acs=acs / samples,
+        effective_macs=macs / samples,
+        weight_blind_acs=blind_acs / samples,
+        weight_blind_macs=blind_macs / samples,
+        dense=dense / samples,
+        activation_sparsity=zero_inputs / max(inputs, 1),
+        connection_sparsity=zero_weights / max(weights, 1),
+        weight_bytes=weight_bytes / samples,
+    )
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the arguments of a torch function, those inside lists and tuples too."""
+    for value in values:
+        if isinstance(value, tuple | list):
+            yield from _flat(value)
+        else:
+            yield value

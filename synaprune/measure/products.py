@@ -36,6 +36,7 @@ CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "grou
 TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 CELLS = ("gru_cell", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell")
 ROWS = 255  # as many ones as a byte can count
+PIECE = 2**20  # values that stay in a processor's cache while they are looked at several times
 
 
 class Taps(NamedTuple):
@@ -109,31 +110,36 @@ def tally(given: Product) -> Tally:
         return Tally(x.new_zeros(6, dtype=torch.int64), (weight != 0).sum(), 0, x.numel())
     if taps is None:
         columns = weight.reshape(1, -1, weight.shape[-1])
-        inputs = met = _count(_nonzero(x).reshape(-1, x.shape[-1]))
-        pairs = x.numel()
+        met, *flags = _scan(x.reshape(-1, x.shape[-1]))
+        nonzero, pairs = met.sum(), x.numel()
     else:
         x = x if x.ndim == weight.ndim else x[None]
         columns = weight.flatten(2) if taps.transposed else weight.unflatten(0, (taps.groups, -1)).flatten(2)
-        inputs = _count(_nonzero(x).flatten(1)).reshape(x.shape[1:])
+        inputs, *flags = _scan(x)
         reached = _reached(taps)
         windows = itertools.product(*([slice(r.start, r.stop, r.step) for r in dim] for dim in reached))
         met = torch.stack([inputs[:, *window].flatten(1).sum(1) for window in windows], 1)
-        pairs = len(x) * x.shape[1] * prod(sum(map(len, dim)) for dim in reached)
+        nonzero, pairs = inputs.sum(), len(x) * x.shape[1] * prod(sum(map(len, dim)) for dim in reached)
     fan = columns.shape[1]
     alive = _count(_nonzero(columns).transpose(0, 1))
-    nonzero = inputs.sum()
-    low, high = x.amin(), x.amax()
-    # Within [-1, 1] the whole numbers are -1, 0 and 1, and the conversion makes a fraction 0.
-    whole = _count(x.to(torch.int8).view(torch.uint8).bitwise_and_(1).reshape(-1, x.shape[-1])).sum()
-    counts = (
-        (met.flatten() * alive.flatten()).sum(),
-        met.sum() * fan,
-        nonzero,
-        (low < -1) | (high > 1) | (whole != nonzero),
-        ~(low.isfinite() & high.isfinite()),
-        ~(weight.amin().isfinite() & weight.amax().isfinite()),
-    )
+    sane = weight.amin().isfinite() & weight.amax().isfinite()
+    counts = ((met.flatten() * alive.flatten()).sum(), met.sum() * fan, nonzero, *flags, ~sane)
     return Tally(torch.stack([count.long() for count in counts]), alive.sum(), pairs * fan, x.numel())
+
+
+def _scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count the non-zero values over the first dimension; flag values that are no spikes, and that are not finite."""
+    rows = max(1, PIECE * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
+    parts = []
+    for piece in x.split(rows):
+        counts = _count(_nonzero(piece))
+        low, high = piece.amin(), piece.amax()
+        # Within [-1, 1] the whole numbers are -1, 0 and 1, and the conversion makes a fraction 0.
+        whole = _count(piece.to(torch.int8).view(torch.uint8).bitwise_and_(1)).sum()
+        analog = (low < -1) | (high > 1) | (whole != counts.sum())
+        parts.append((counts, analog, ~(low.isfinite() & high.isfinite())))
+    counts, analog, wild = (torch.stack(part) for part in zip(*parts))
+    return counts.sum(0), analog.any(), wild.any()
 
 
 def _convolution(given: Mapping[str, Any], output: Tensor, transposed: bool) -> Product:

@@ -15,7 +15,11 @@ from rich.text import Text
 
 from synaprune.train.epoch import Progress
 
-__all__ = ["Display", "accuracy", "show", "table"]
+__all__ = ["Display", "accuracy", "measures", "show", "table"]
+
+
+# Column of the table, and its key among the operations of a layer.
+OPERATIONS = {"ACs": "effective_acs", "MACs": "effective_macs"}
 
 
 class _Bar(OneLine):
@@ -85,6 +89,22 @@ def accuracy(metrics: dict[str, Any]) -> tuple[str, float]:
     return part, metrics[f"{part}_accuracy"]
 
 
+def measures(metrics: dict[str, Any]) -> list[str]:
+    """Return in words what `synaprune.train.loop.evaluate` measures beyond the table."""
+    total, energy, three = (metrics[key] for key in ("operations", "energy", "connectivities"))
+    count = total["total"]
+    lines = [
+        f"synaptic operations per image: {count['effective_acs']:,.0f} additions by spikes (SOPs), "
+        f"{count['effective_macs']:,.0f} products with analog input; were no weight zero, "
+        f"{count['weight_blind_acs']:,.0f} and {count['weight_blind_macs']:,.0f}",
+        f"energy per image: {energy['total_pj'] / 1e3:,.2f} nJ by the costs of {energy['table']['name']} arithmetic, "
+        "memory not counted",
+        f"connectivity: {three['weights']:.4%} of the weights, {three['parameters']:.4%} over all parameters, "
+        f"{three['connections']:.4%} of the real connections",
+    ]
+    return lines + [f"not counted: {name} ({reason})" for name, reason in total["unknown"]]
+
+
 def show(metrics: dict[str, Any], console: Console) -> None:
     """Print the table, without the neurons where all of it would not fit."""
     whole = table(metrics)
@@ -107,6 +127,10 @@ def table(metrics: dict[str, Any], activity: bool = True) -> Table:
     if activity:
         grid.add_column("firing rate", justify="right")
         grid.add_column("silent", justify="right")
+    operations = metrics.get("operations")
+    if operations:
+        for title, key in OPERATIONS.items():
+            grid.add_column(title, f"{operations['total'][key]:,.0f}", justify="right")
     for (name, layer), driven_neurons in zip(layers.items(), driven):
         row = [
             name.removesuffix(".weight"),
@@ -114,8 +138,16 @@ def table(metrics: dict[str, Any], activity: bool = True) -> Table:
             f"{layer['left']:,}",
             f"{layer['connectivity']:.2%}",
         ]
-        if activity and driven_neurons is not None:
-            row.append(f"{driven_neurons['rate']:.4f}")
-            row.append(f"{driven_neurons['silent']:,} of {driven_neurons['neurons']:,}")
+        if activity:
+            row += (
+                ["", ""]
+                if driven_neurons is None
+                else [
+                    f"{driven_neurons['rate']:.4f}",
+                    f"{driven_neurons['silent']:,} of {driven_neurons['neurons']:,}",
+                ]
+            )
+        if operations and name in operations["layers"]:
+            row += [f"{operations['layers'][name][key]:,.0f}" for key in OPERATIONS.values()]
         grid.add_row(*row)
     return grid

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from synaprune.errors import UsageError
+from synaprune.measure import OperationCounter, connectivities, energy
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, checkpoint, schedule
 from synaprune.train.board import Board
@@ -109,6 +110,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return the figures of a run's checkpoint, measured anew: accuracy, layers, neurons, epoch.
 
+    Beyond those of a training epoch: `operations` and `energy` per image, and `connectivities`, connectivity in all
+    three definitions.
+
     Raises:
         UsageError: the folder holds no run, no checkpoint, or a damaged one.
         MachineError: the memory is full, or the data cannot be had.
@@ -125,7 +129,12 @@ def evaluate(
         network = build.model(settings, data)
         checkpoint.check_model(network, state["model"], path)
         network.load_state_dict(state["model"])
-        return {"epoch": state["epoch"], **evaluate_network(settings, data, network), **topology(network)}
+        with OperationCounter(network) as counter:
+            figures = {"epoch": state["epoch"], **evaluate_network(settings, data, network), **topology(network)}
+        counted = counter.result(len(data.test_labels))
+        figures["operations"], figures["energy"] = counted.to_mapping(), energy(counted).to_mapping()
+        figures["connectivities"] = connectivities(network, data.test_images[:1].float())._asdict()
+        return figures
 
 
 def _restore(settings: Settings, run: Run, network: nn.Module, optimizer: Rewirer) -> int:

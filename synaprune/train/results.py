@@ -21,8 +21,9 @@ FIGURES = {
     "test accuracy": ("test_accuracy",),
     "validation accuracy": ("validation_accuracy",),
     "connectivity": ("connectivity",),
-    "SOPs": ("operations", "total", "sops"),
+    "SOPs": ("operations", "total", "effective_acs"),
 }
+OF_DENSE = "SOPs / dense"
 
 
 class Estimate(NamedTuple):
@@ -74,7 +75,8 @@ def summary(results: Iterable[dict[str, Any]]) -> list[Row]:
 
     The interval of the mean over n seeds is mean ± t·s/√n, with the sample's standard deviation s and the 97.5 %
     quantile t of Student's distribution with n − 1 degrees of freedom; it takes the seeds for independent draws
-    from a normal distribution. A figure that not all results of a point have is left out.
+    from a normal distribution. A figure that not all results of a point have is left out. Where a point is a dense
+    network, SOPs are also given as a share of its own.
 
     Raises:
         MachineError: scikit-learn, which brings SciPy, is not installed.
@@ -88,12 +90,17 @@ def summary(results: Iterable[dict[str, Any]]) -> list[Row]:
         values = {title: [_figure(member["metrics"], path) for member in members] for title, path in FIGURES.items()}
         figures = {title: _estimate(sample) for title, sample in values.items() if None not in sample}
         rows.append(Row(point, tuple(sorted(member["settings"]["seed"] for member in members)), figures))
+    dense = next((row for row in rows if groups[row.point][0]["settings"].get("method") == "dense"), None)
+    if dense is not None and "SOPs" in dense.figures:
+        for row in rows:
+            if "SOPs" in row.figures:
+                row.figures[OF_DENSE] = Estimate(row.figures["SOPs"].mean / dense.figures["SOPs"].mean, None)
     return rows
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the heads of a table and the texts of its rows: point, the figures that any row has, seeds."""
-    titles = [title for title in FIGURES if any(title in row.figures for row in rows)]
+    titles = [title for title in (*FIGURES, OF_DENSE) if any(title in row.figures for row in rows)]
     body = [
         [row.point, *(_shown(title, row.figures.get(title)) for title in titles), str(len(row.seeds))] for row in rows
     ]

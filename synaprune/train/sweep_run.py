@@ -24,6 +24,7 @@ import synaprune
 from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
 from synaprune.train import build, checkpoint
+from synaprune.train.loop import evaluate
 from synaprune.train.run import Run, fcntl, result
 from synaprune.train.sweep import Point, Sweep
 
@@ -148,7 +149,7 @@ class _Child:
         self._sweep, self._state = sweep, state
         self._run = Run(folder / state.point.name)
         self._log = folder / f"{state.point.name}.log"
-        self._size = 0
+        self._size, self._data_dir = 0, data_dir
         self._commit = _commit()  # of the code that the child loads
         arguments = ["train", sweep.recipe, *state.point.flags, f"--out={self._run.folder}"]
         if data_dir is not None:
@@ -209,6 +210,8 @@ class _Child:
                 f"'{self._run.folder}' was trained with another '{name}' than the sweep began with; recipe or sweep"
                 " was changed meanwhile: delete the folder and run the sweep again"
             )
+        # Beyond the last epoch's figures: operations, energy, connectivity in its three definitions.
+        found["metrics"] |= evaluate(self._run.folder, data_dir=self._data_dir)
         record = {"point": point.label, "sweep": self._sweep.path.stem, "command": self._sweep.command(point)}
         record |= {"commit": self._commit} if self._commit else {}
         with checkpoint.replacing(self._sweep.result_path(point)) as file:

@@ -17,7 +17,7 @@ def result(point, seed, accuracy=0.9, part="test", **metrics):
 
 
 def sops(count):
-    return {"operations": {"total": {"sops": count}}}
+    return {"operations": {"total": {"effective_acs": count}}}
 
 
 def test_read_sorts_by_point_and_by_seed_as_a_number(tmp_path):
@@ -69,6 +69,14 @@ def test_operations_are_shown_where_all_seeds_have_them():
             ["b", "90.00 % ± 0.00", "2.25 % ± 0.00", "", "2"],
         ],
     )
+
+
+def test_operations_are_compared_with_the_dense_network():
+    dense = result("reference", 0, **sops(4000))
+    dense["settings"]["method"] = "dense"
+    rows = summary([result("a", 0, **sops(1000)), dense, result("b", 0)])
+    assert [row.figures.get("SOPs / dense") for row in rows] == [Estimate(0.25, None), Estimate(1.0, None), None]
+    assert cells(rows)[1][0][-2] == "25.00 %"
 
 
 def test_markdown_tells_validation_from_test_and_says_what_the_interval_is():
