@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Any
 from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 
 if TYPE_CHECKING:
-    from synaprune.measure import connectivity, layer_connectivity
-    from synaprune.optim import Dense, GradR, Rewirer
+    from synaprune.measure import connectivities, connectivity, energy, layer_connectivity, operations
+    from synaprune.optim import Dense, GradR, Magnitude, MagnitudeSTE, Rewirer, Static
     from synaprune.synapses import find_synapses
 
 __all__ = [
     "Dense",
     "GradR",
     "MachineError",
+    "Magnitude",
+    "MagnitudeSTE",
     "NonFiniteGradientError",
     "Rewirer",
+    "Static",
     "UsageError",
+    "connectivities",
     "connectivity",
+    "energy",
     "find_synapses",
     "layer_connectivity",
+    "operations",
 ]
 __version__ = "0.1.0"
 
@@ -33,20 +39,27 @@ __version__ = "0.1.0"
 _HOMES = {
     "Dense": "optim",
     "GradR": "optim",
+    "Magnitude": "optim",
+    "MagnitudeSTE": "optim",
     "Rewirer": "optim",
+    "Static": "optim",
+    "connectivities": "measure",
     "connectivity": "measure",
+    "energy": "measure",
     "find_synapses": "synapses",
     "layer_connectivity": "measure",
+    "operations": "measure",
 }
+_MODULES = ("budget", "measure", "optim", "synapses")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"synaprune.{_HOMES[name]}"), name)
-    if name in ("measure", "optim", "synapses"):
+    if name in _MODULES:
         return import_module(f"synaprune.{name}")
     raise AttributeError(f"module 'synaprune' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "measure", "optim", "synapses"])
+    return sorted([*globals(), *_HOMES, *_MODULES])

@@ -103,7 +103,7 @@ def test_train_shows_progress_table_accuracy_and_figure(tmp_path, capsys):
     assert captured.out.splitlines()[-1] == f"figure: {folder / 'training.png'}"
     assert (folder / "training.png").stat().st_size > 10_000
     settings = Run(folder).settings()
-    assert (settings.width, settings.epochs, settings.alpha) == (16, 2, 0.14)
+    assert (settings.width, settings.epochs, settings.alpha) == (16, 2, "auto")
 
 
 def test_eval_prints_the_same_accuracy(trained, capsys):
@@ -285,7 +285,7 @@ def test_other_missing_modules_are_bugs_and_keep_their_traceback(monkeypatch):
 def test_the_method_of_a_recipe_can_be_changed_by_its_flag_alone(tmp_path):
     assert cli.main([*SMALL, "--method", "dense", "--epochs", "1", "--out", str(tmp_path)]) == 0
     settings = Run(tmp_path).settings()
-    assert (settings.method, settings.alpha, settings.lr) == ("dense", None, 0.03)
+    assert (settings.method, settings.alpha, settings.lr) == ("dense", None, 0.02)
 
 
 def test_an_interrupted_import_counts_as_interrupted(monkeypatch, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import methods_of
+from synaprune.train.settings import BUDGET, methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
@@ -45,14 +45,24 @@ def read(name: str) -> dict[str, Any]:
 
 
 def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe with `flags` in place of its values; another method takes nothing over from the old one.
+    """Return the recipe with `flags` in place of its values.
+
+    Another method takes nothing over from the old one. A sparsity without an alpha asks for a budget, so that the
+    recipe's alpha goes; a number for alpha fixes the strength, so that the recipe's budget goes.
 
     >>> override({"method": "grad_r", "alpha": 0.1, "lr": 0.5}, {"method": "dense"})
     {'method': 'dense', 'lr': 0.5}
+    >>> override({"alpha": 0.1, "lr": 0.5}, {"sparsity": 0.98})
+    {'lr': 0.5, 'sparsity': 0.98}
     """
+    gone: set[str] = set()
     if "method" in flags:
-        recipe = {n: value for n, value in recipe.items() if not methods_of(n) or flags["method"] in methods_of(n)}
-    return {**recipe, **flags}
+        gone |= {name for name in recipe if methods_of(name) and flags["method"] not in methods_of(name)}
+    if flags.get("alpha", "auto") not in ("auto", "none", None):
+        gone |= {"sparsity", *BUDGET}
+    elif "sparsity" in flags and "alpha" not in flags:
+        gone |= {"alpha"}
+    return {**{name: value for name, value in recipe.items() if name not in gone}, **flags}
 
 
 def _text(name: str) -> str:

@@ -20,6 +20,7 @@ LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
 SCHEDULED = ("grad_r", "magnitude", "magnitude_ste")  # methods that approach a budget
 BUDGETED = (*SCHEDULED, "static")  # methods that keep one
+BUDGET = ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor")  # beside the sparsity
 
 
 def setting(
@@ -190,7 +191,7 @@ class Settings:
         if self.method in BUDGETED and self.method != "grad_r" and self.sparsity is None:
             raise UsageError(f"method {self.method} needs a 'sparsity', for instance 0.98")
         if not self.budget:
-            for name in ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor"):
+            for name in BUDGET:
                 if getattr(self, name) is not None:
                     raise UsageError(
                         f"setting '{name}' belongs to a budget; give a 'sparsity', and grad_r no number for 'alpha'"

@@ -79,3 +79,13 @@ def test_a_file_that_is_not_toml(tmp_path, content):
         recipes.read(str(path))
     assert str(path) in str(raised.value)
     assert not isinstance(raised.value, tomllib.TOMLDecodeError)
+
+
+def test_a_strength_and_a_budget_replace_each_other():
+    published, best = recipes.read("mnist/published"), recipes.read("mnist/best")
+    asked = Settings.from_mapping(recipes.override(published, {"sparsity": "0.98"}))
+    assert (asked.alpha, asked.sparsity, asked.budget) == (None, 0.98, True)
+    fixed = Settings.from_mapping(recipes.override(best, {"alpha": "0.1"}))
+    assert (fixed.alpha, fixed.sparsity, fixed.schedule_flat, fixed.budget) == (0.1, None, None, False)
+    both = Settings.from_mapping(recipes.override(best, {"alpha": "0.1", "sparsity": "0.8"}))
+    assert (both.alpha, both.sparsity, both.budget) == (0.1, 0.8, False)

@@ -194,12 +194,12 @@ def test_results_come_in_the_order_of_the_points_and_must_be_theirs(written):
     with pytest.raises(UsageError) as raised:
         other.found()
     assert str(raised.value) == (
-        "'results/mine/grad_r-epochs-3-seed1.json' was trained with lr = 0.03, and the sweep says 0.5;"
+        "'results/mine/grad_r-epochs-3-seed1.json' was trained with lr = 0.02, and the sweep says 0.5;"
         " move it away, or name another folder under 'results'"
     )
 
 
 def test_the_example_is_a_sweep():
     plan = read(Path(__file__).parents[2] / "examples" / "digits_sweep.toml")
-    assert {point.label for point in plan.points} == {"dense", "grad_r-alpha-0.14", "grad_r-alpha-0.4"}
+    assert {point.label for point in plan.points} == {"dense", "grad_r-sparsity-0.9", "grad_r-sparsity-0.98"}
     assert {point.settings.epochs for point in plan.points} == {20}
