@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from synaprune import GradR, find_synapses
+from synaprune.budget import cubic
 
 torch.manual_seed(0)
 images, labels = (torch.as_tensor(array) for array in load_digits(return_X_y=True))
@@ -29,8 +30,11 @@ def present(x):
 
 
 print(find_synapses(net))
-optimizer = GradR(net, lr=5e-3, alpha=0.1)  # was: torch.optim.Adam(net.parameters(), lr=5e-3)
-for _ in range(8):
+epochs, steps = 10, 10 * 23
+# was: torch.optim.Adam(net.parameters(), lr=5e-3); a budget for each layer, by name
+budget = {"0.recurrent_weights": 0.9, "*": 0.5}
+optimizer = GradR(net, lr=5e-3, sparsity=budget, schedule=cubic(steps, flat=0.4))
+for _ in range(epochs):
     for batch in torch.randperm(1437).split(64):
         loss = nn.functional.cross_entropy(present(images[batch]), labels[batch])
         optimizer.zero_grad()

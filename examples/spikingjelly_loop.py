@@ -6,6 +6,7 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import nn
 
 from synaprune import GradR, find_synapses
+from synaprune.budget import cubic
 
 torch.manual_seed(0)
 images, labels = (torch.as_tensor(array) for array in load_digits(return_X_y=True))
@@ -18,8 +19,10 @@ with torch.no_grad():
     for synapse in find_synapses(net):
         synapse.parameter.mul_(3)  # torch's initial weights hardly let a neuron spike
 
-optimizer = GradR(net, lr=1e-2, alpha=0.1)  # was: torch.optim.Adam(net.parameters(), lr=1e-2)
-for _ in range(12):
+epochs, steps = 12, 12 * 23
+# was: torch.optim.Adam(net.parameters(), lr=1e-2)
+optimizer = GradR(net, lr=1e-2, sparsity=0.9, schedule=cubic(steps, flat=0.4))
+for _ in range(epochs):
     for batch in torch.randperm(1437).split(64):
         functional.reset_net(net)
         rate = net(images[batch].expand(8, -1, -1)).mean(0)  # 8 time steps of the same image
