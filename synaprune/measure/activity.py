@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from synaprune.errors import UsageError
+from synaprune.measure.products import count_nonzero
 from synaprune.synapses import rules_for
 
-__all__ = ["FiringRates"]
+__all__ = ["SEQUENCE", "STEP", "FiringRates", "form_of"]
 
 STEP = "[N, ...] at each call"
 SEQUENCE = "[T, N, ...] at each call"
@@ -65,7 +66,7 @@ class FiringRates:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._neurons = {name: child for name, child in module.named_modules() if _form(child) != NOT_SPIKING}
+        self._neurons = {name: child for name, child in module.named_modules() if form_of(child) != NOT_SPIKING}
         if not self._neurons:
             raise UsageError(
                 f"no spiking neuron of SpikingJelly, snnTorch or Norse in {type(module).__name__}; "
@@ -77,7 +78,7 @@ class FiringRates:
 
     def __enter__(self) -> FiringRates:
         self._hooks = [
-            neuron.register_forward_hook(self._counter(name, 2 if _form(neuron) == SEQUENCE else 1))
+            neuron.register_forward_hook(self._counter(name, 2 if form_of(neuron) == SEQUENCE else 1))
             for name, neuron in self._neurons.items()
         ]
         return self
@@ -113,8 +114,7 @@ class FiringRates:
 
         def hook(neuron: nn.Module, inputs: Any, output: Any) -> None:
             spikes = output[0] if isinstance(output, tuple | list) else output
-            # Half the time of torch.count_nonzero; int32 holds the count of one call.
-            fired = (spikes != 0).sum(tuple(range(leading)), dtype=torch.int32)
+            fired = count_nonzero(spikes.flatten(0, leading - 1))
             known = self._spikes.get(name)
             if known is None:
                 known = torch.zeros_like(fired, dtype=torch.int64)
@@ -130,7 +130,7 @@ class FiringRates:
         return hook
 
 
-def _form(module: nn.Module) -> str:
+def form_of(module: nn.Module) -> str:
     """Return STEP, SEQUENCE or NOT_SPIKING."""
     form = next((form for _, form in rules_for(type(module), NEURONS)), NOT_SPIKING)
     if form == STEP_MODE:

@@ -24,7 +24,7 @@ from synaprune.errors import UsageError, nearest
 from synaprune.measure.activity import NEURONS
 from synaprune.synapses import STANDARDISED, Synapses, find_synapses, rules_for
 
-__all__ = ["connections"]
+__all__ = ["as_it_was", "connections"]
 
 # Qualified class name (glob) → dimensions of one sample, without time and batch; the most derived class counts.
 LAYERS: dict[str, int] = {
@@ -157,7 +157,7 @@ class _Pass(TorchFunctionMode):
 
     def count(self, x: Tensor) -> Counter[str]:
         """Return the number of connections of each tensor of synapses."""
-        with _as_it_was(self.model), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with as_it_was(self.model), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             self.model.eval()
             for name, module in self.model.named_modules():
                 if any(rules_for(type(module), STATEFUL)):
@@ -342,7 +342,7 @@ def _names(model: nn.Module, neurons: Iterable[str]) -> set[str]:
 
 
 @contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
+def as_it_was(model: nn.Module) -> Iterator[None]:
     """Give every module back its attributes, and what its dictionaries and lists held."""
     saved = []
     for module in model.modules():

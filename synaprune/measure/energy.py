@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from synaprune.errors import UsageError
-from synaprune.measure.operations import LayerOperations, Operations
+from synaprune.measure.operation_counts import LayerOperations, Operations
 
 __all__ = ["HOROWITZ_45NM", "CostTable", "Energy", "energy"]
 
@@ -77,12 +77,7 @@ class Energy:
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the same as plain dictionaries, lists and numbers."""
-        return {
-            "total_pj": self.total_pj,
-            **asdict(self),
-            "layers": dict(self.layers),
-            "unknown": [list(entry) for entry in self.unknown],
-        }
+        return {"total_pj": self.total_pj, **asdict(self), "unknown": [list(entry) for entry in self.unknown]}
 
     def __str__(self) -> str:
         parts = [f"ACs {_nj(self.ac_pj)}", f"MACs {_nj(self.mac_pj)}"]

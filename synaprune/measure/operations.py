@@ -12,9 +12,8 @@ really used: masked, dropped or standardised ones too.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
@@ -23,89 +22,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from synaprune.errors import UsageError
-from synaprune.measure.activity import SEQUENCE, STEP, _form
-from synaprune.measure.connections import _as_it_was
+from synaprune.measure.activity import SEQUENCE, STEP, form_of
+from synaprune.measure.connections import as_it_was
+from synaprune.measure.operation_counts import LayerOperations, Operations
 from synaprune.measure.products import Product, Tally, countable, multiplies, products_of, tally
-from synaprune.synapses import find_synapses, rules_for
+from synaprune.synapses import NEURON, RULES, find_synapses, rules_for
 
-__all__ = ["LayerOperations", "OperationCounter", "Operations", "operations"]
+__all__ = ["OperationCounter", "operations"]
 
 # Qualified class name (glob) → the method that brings a neuron to rest.
 RESETS = {"spikingjelly.*.MemoryModule": "reset", "snntorch.*.SpikingNeuron": "reset_mem"}
-
-
-@dataclass(frozen=True)
-class LayerOperations:
-    """Operations of one tensor of synapses, or of all together, per sample and summed over its time steps.
-
-    Attributes:
-        effective_acs: additions that spikes caused on surviving synapses; these are the SOPs.
-        effective_macs: products of an analog input and a weight, neither of them zero.
-        weight_blind_acs: what `effective_acs` would be, were no weight zero: the SOPs of most other counters.
-        weight_blind_macs: the same for `effective_macs`.
-        dense: operations, were no input and no weight zero.
-        activation_sparsity: zeros over all inputs.
-        connection_sparsity: zeros over all weights.
-        weight_bytes: bytes of weights read, were each effective operation to read its own.
-    """
-
-    effective_acs: float
-    effective_macs: float
-    weight_blind_acs: float
-    weight_blind_macs: float
-    dense: float
-    activation_sparsity: float
-    connection_sparsity: float
-    weight_bytes: float
-
-    @property
-    def sops(self) -> float:
-        """Return the effective ACs under their other name."""
-        return self.effective_acs
-
-
-@dataclass(frozen=True)
-class Operations:
-    """The synaptic operations of a network; print it as a table.
-
-    Attributes:
-        layers: by the dotted name of the tensor of synapses, as in `find_synapses`, in the order of first use.
-        total: of all layers.
-        samples: the number that the counts were divided by.
-        unknown: (dotted name, reason) of every module and parameter with products that could not be counted. If
-            there are any, the counts are lower bounds.
-        unused: tensors of synapses that took no part, and so cost nothing.
-    """
-
-    layers: Mapping[str, LayerOperations]
-    total: LayerOperations
-    samples: int
-    unknown: tuple[tuple[str, str], ...]
-    unused: tuple[str, ...]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return the same as plain dictionaries, lists and numbers."""
-        return {
-            "samples": self.samples,
-            "total": asdict(self.total),
-            "layers": {name: asdict(layer) for name, layer in self.layers.items()},
-            "unknown": [list(entry) for entry in self.unknown],
-            "unused": list(self.unused),
-        }
-
-    def __str__(self) -> str:
-        rows = [["tensor", "effective ACs", "effective MACs", "weight-blind", "dense", "zero inputs", "zero weights"]]
-        for name, layer in (*self.layers.items(), ("total", self.total)):
-            blind = layer.weight_blind_acs + layer.weight_blind_macs
-            counts = (layer.effective_acs, layer.effective_macs, blind, layer.dense)
-            shares = (layer.activation_sparsity, layer.connection_sparsity)
-            rows.append([name, *(f"{count:,.1f}" for count in counts), *(f"{share:.2%}" for share in shares)])
-        wide = [max(map(len, column)) for column in zip(*rows)]
-        lines = [f"{row[0]:<{wide[0]}}  " + "  ".join(map(str.rjust, row[1:], wide[1:])) for row in rows]
-        lines.append(f"per sample, mean of {self.samples:,}")
-        lines += [f"unknown: {name} ({reason}), not counted" for name, reason in self.unknown]
-        lines += [f"unused: {name}" for name in self.unused]
-        return "\n".join(lines)
 
 
 def operations(
@@ -148,7 +74,7 @@ def operations(
     Nature Communications 2025.
     """
     counter = OperationCounter(model, time_first=time_first)
-    with _as_it_was(model), torch.no_grad():
+    with as_it_was(model), torch.no_grad():
         model.eval()
         for module in model.modules():
             for _, reset in rules_for(type(module), RESETS):
@@ -203,10 +129,11 @@ class OperationCounter:
 
     def __enter__(self) -> OperationCounter:
         self._look_up_names()
+        self._neurons = {name for name, module in self._model.named_modules() if _is_neuron(module)}
         for name, module in self._model.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):  # it takes no hooks
                 before = module.register_forward_pre_hook(self._entering(name))
-                after = module.register_forward_hook(self._leaving(_form(module)), always_call=True)
+                after = module.register_forward_hook(self._leaving(form_of(module)), always_call=True)
                 self._open.callback(before.remove)
                 self._open.callback(after.remove)
         if "torch._dynamo" in sys.modules:  # without it nothing is compiled, and to import it takes a second
@@ -248,8 +175,8 @@ class OperationCounter:
         rest = [name for name in self._weights if name not in self._settled and name not in self._excluded]
         opaque = [name for name in rest if name in self._used or self._may_have_run(name)]
         return Operations(
-            layers={name: _per_sample(count, samples) for name, count in counts.items()},
-            total=_per_sample(total, samples),
+            layers={name: LayerOperations.per_sample(count, samples) for name, count in counts.items()},
+            total=LayerOperations.per_sample(total, samples),
             samples=samples,
             unknown=(*self._unknown, *((name, "in no product that is known") for name in opaque)),
             unused=tuple(name for name in rest if name not in opaque),
@@ -312,12 +239,16 @@ class OperationCounter:
         if "parametrizations." in self._running[-1]:
             return  # a weight that is made of others is made once, not for each sample
         products = products_of(name, args, kwargs, output)
-        if products and all(map(countable, products)):
+        if products and all(map(self._countable, products)):
             for each in products:
                 self._add(each)
         elif products or multiplies(name):
             self._unknown[self._running[-1] or type(self._model).__name__, name] = None
             self._settled |= used
+
+    def _countable(self, given: Product) -> bool:
+        """Return whether the numbers can be counted, and are not just a neuron's own dynamics."""
+        return countable(given) and (id(given.weight) in self._names or self._running[-1] not in self._neurons)
 
     def _add(self, given: Product) -> None:
         """Count one product under the name of its weight."""
@@ -363,7 +294,7 @@ class _Layer:
         self.alive, self.synapses, self.itemsize = tally.alive, weight.numel(), weight.element_size()
 
     def read(self, name: str) -> list[int]:
-        """Return whole numbers, in the order in which `_per_sample` takes them."""
+        """Return whole numbers, in the order of `LayerOperations.per_sample`."""
         assert self.sums is not None
         effective, blind, nonzero, analog, bad_input, bad_weight = self.sums.tolist()
         if bad_input or bad_weight:
@@ -377,18 +308,9 @@ class _Layer:
         return [*kinds, self.dense, *zeros, effective * self.itemsize]
 
 
-def _per_sample(counts: Sequence[int], samples: int) -> LayerOperations:
-    acs, macs, blind_acs, blind_macs, dense, zero_inputs, inputs, zero_weights, weights, weight_bytes = counts
-    return LayerOperations(
-        effective_acs=acs / samples,
-        effective_macs=macs / samples,
-        weight_blind_acs=blind_acs / samples,
-        weight_blind_macs=blind_macs / samples,
-        dense=dense / samples,
-        activation_sparsity=zero_inputs / max(inputs, 1),
-        connection_sparsity=zero_weights / max(weights, 1),
-        weight_bytes=weight_bytes / samples,
-    )
+def _is_neuron(module: nn.Module) -> bool:
+    """Return whether all parameters of the module itself are a neuron's."""
+    return any(rule.get("*") == NEURON for _, rule in rules_for(type(module), RULES))
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:

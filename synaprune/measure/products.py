@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Product", "Tally", "countable", "multiplies", "products_of", "tally"]
+__all__ = ["Product", "Tally", "count_nonzero", "countable", "multiplies", "products_of", "tally"]
 
 # Functions that multiply what they are given, and that `products_of` does not know.
 UNCOUNTED = re.compile(
@@ -97,6 +97,14 @@ def multiplies(name: str) -> bool:
     return bool(UNCOUNTED.fullmatch(name.strip("_").removeprefix("linalg_")))
 
 
+def count_nonzero(x: Tensor) -> Tensor:
+    """Return the number of non-zero values over the first dimension, as `torch.count_nonzero(x, 0)`.
+
+    It takes a twentieth of the time: conversion to bool is vectorised, comparison is not, and bytes are summed.
+    """
+    return _sum_bits(x.bool().view(torch.uint8))
+
+
 def countable(given: Product) -> bool:
     """Return whether both tensors are plain ones of real numbers."""
     return all(t.layout == torch.strided and not (t.is_complex() or t.is_quantized or t.is_nested) for t in given[:2])
@@ -121,7 +129,7 @@ def tally(given: Product) -> Tally:
         met = torch.stack([inputs[:, *window].flatten(1).sum(1) for window in windows], 1)
         nonzero, pairs = inputs.sum(), len(x) * x.shape[1] * prod(sum(map(len, dim)) for dim in reached)
     fan = columns.shape[1]
-    alive = _count(_nonzero(columns).transpose(0, 1))
+    alive = count_nonzero(columns.transpose(0, 1))
     sane = weight.amin().isfinite() & weight.amax().isfinite()
     counts = ((met.flatten() * alive.flatten()).sum(), met.sum() * fan, nonzero, *flags, ~sane)
     return Tally(torch.stack([count.long() for count in counts]), alive.sum(), pairs * fan, x.numel())
@@ -132,10 +140,10 @@ def _scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows = max(1, PIECE * len(x) // x.numel()) if x.device.type == "cpu" else len(x)
     parts = []
     for piece in x.split(rows):
-        counts = _count(_nonzero(piece))
+        counts = count_nonzero(piece)
         low, high = piece.amin(), piece.amax()
         # Within [-1, 1] the whole numbers are -1, 0 and 1, and the conversion makes a fraction 0.
-        whole = _count(piece.to(torch.int8).view(torch.uint8).bitwise_and_(1)).sum()
+        whole = _sum_bits(piece.to(torch.int8).view(torch.uint8).bitwise_and_(1)).sum()
         analog = (low < -1) | (high > 1) | (whole != counts.sum())
         parts.append((counts, analog, ~(low.isfinite() & high.isfinite())))
     counts, analog, wild = (torch.stack(part) for part in zip(*parts))
@@ -178,13 +186,8 @@ def _reached(taps: Taps) -> list[list[range]]:
     return dims
 
 
-def _nonzero(x: Tensor) -> Tensor:
-    """Return a byte per value, 1 where it is not 0; a quarter of the time of a comparison."""
-    return x.bool().view(torch.uint8)
-
-
-def _count(ones: Tensor) -> Tensor:
-    """Sum bytes that are 0 or 1 over the first dimension, many rows within a byte: fifty times an int64 sum's speed."""
-    blocks = len(ones) // ROWS
-    inside = ones[: blocks * ROWS].unflatten(0, (blocks, ROWS)).sum(1, dtype=torch.uint8)
-    return inside.sum(0, dtype=torch.int64) + ones[blocks * ROWS :].sum(0, dtype=torch.uint8)
+def _sum_bits(bits: Tensor) -> Tensor:
+    """Sum bytes that are 0 or 1 over the first dimension, as many rows as it can within a byte."""
+    blocks = len(bits) // ROWS
+    inside = bits[: blocks * ROWS].unflatten(0, (blocks, ROWS)).sum(1, dtype=torch.uint8)
+    return inside.sum(0, dtype=torch.int64) + bits[blocks * ROWS :].sum(0, dtype=torch.uint8)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from synaprune.measure.products import Product, countable, multiplies, products_of, tally
+from synaprune.measure.products import Product, count_nonzero, countable, multiplies, products_of, tally
 
 CONVOLUTIONS = {
     False: {1: F.conv1d, 2: F.conv2d, 3: F.conv3d},
@@ -105,6 +105,12 @@ def test_any_convolution_counts_what_one_of_ones_and_zeros_sums_to(case):
     some, every = (x != 0), torch.ones_like(weight)
     expected = (total(some, weight != 0), total(some, every), total(torch.ones_like(x), every), int(some.sum()))
     assert counted(function, x, weight, **options)[:4] == expected
+
+
+@pytest.mark.parametrize("rows", [0, 1, 254, 255, 256, 1021])
+def test_counting_within_bytes(rows):
+    x = sparse(rows, 3, 2, seed=0, share=0.9)
+    assert torch.equal(count_nonzero(x), torch.count_nonzero(x, 0))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
