@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from synaprune.train.display import Display, accuracy, show, table
+from synaprune.train.display import Display, accuracy, measures, show, table
 from synaprune.train.epoch import Progress
 
 METRICS = {
@@ -91,3 +91,42 @@ def test_a_narrow_console_shows_no_neurons(width, rest):
 def test_accuracy_says_of_which_part():
     assert accuracy(METRICS) == ("test", 0.975)
     assert accuracy({"validation_accuracy": 0.5}) == ("validation", 0.5)
+
+
+MEASURED = {
+    **METRICS,
+    "operations": {
+        "total": {
+            "effective_acs": 1234.4,
+            "effective_macs": 640.0,
+            "weight_blind_acs": 5000.0,
+            "weight_blind_macs": 12800.0,
+        },
+        "layers": {
+            "fc1.weight": {"effective_acs": 0.0, "effective_macs": 640.0},
+            "fc2.weight": {"effective_acs": 1234.4, "effective_macs": 0.0},
+        },
+        "unknown": [["attention", "matmul"]],
+    },
+    "energy": {"total_pj": 4055.0, "table": {"name": "45 nm"}},
+    "connectivities": {"weights": 0.05, "parameters": 0.0512, "connections": 0.0499},
+}
+
+
+def test_operations_are_columns_of_the_table():
+    console = written()
+    console.print(table(MEASURED))
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[-2:] for line in lines if re.match(" *(layer|fc|all)", line)] == [
+        ["ACs", "MACs"], ["0", "640"], ["1,234", "0"], ["1,234", "640"],
+    ]  # fmt: skip
+
+
+def test_measures_are_said_in_words():
+    assert measures(MEASURED) == [
+        "synaptic operations per image: 1,234 additions by spikes (SOPs), 640 products with analog input; were no "
+        "weight zero, 5,000 and 12,800",
+        "energy per image: 4.05 nJ by the costs of 45 nm arithmetic, memory not counted",
+        "connectivity: 5.0000% of the weights, 5.1200% over all parameters, 4.9900% of the real connections",
+        "not counted: attention (matmul)",
+    ]

@@ -355,6 +355,24 @@ def test_evaluate_measures_the_checkpoint_anew(whole):
     assert {name: layer["left"] for name, layer in figures["layers"].items()} == {
         name: layer["left"] for name, layer in last["layers"].items()
     }
+    # Of the hidden layer only the spikes count, and only their living synapses.
+    hidden, operations = figures["neurons"]["lif1"], figures["operations"]["layers"]
+    spikes = hidden["rate"] * hidden["neurons"] * SMALL.time_steps
+    assert operations["fc2.weight"]["weight_blind_acs"] == pytest.approx(10 * spikes)
+    assert 0 < operations["fc2.weight"]["effective_acs"] <= 10 * spikes
+    assert operations["fc1.weight"]["dense"] == figures["layers"]["fc1.weight"]["synapses"]
+    assert figures["energy"]["total_pj"] > 0
+    assert figures["connectivities"]["weights"] == figures["connectivity"]
+
+
+def test_a_budget_is_met_at_the_end_of_every_epoch(tmp_path):
+    settings = dataclasses.replace(SMALL, alpha="auto", sparsity=0.9, schedule="linear", schedule_flat=0.5)
+    train(settings, tmp_path)
+    left = [sum(layer["left"] for layer in line["layers"].values()) for line in Run(tmp_path).metrics()]
+    assert left == [651, 118, 118, 118]  # of 1,184: half of the way, and 10 % from half-time on
+    last = Run(tmp_path).metrics()[-1]["layers"]["fc1.weight"]
+    assert last["alpha"] > 0
+    assert last["excess"] >= 0
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path):
