@@ -12,6 +12,7 @@ from synaprune.train.settings import BUDGET, methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
+NO_STRENGTH = ("auto", "none", None)  # values of alpha that ask for a budget
 _FOLDER = resources.files("synaprune") / "recipes"
 
 
@@ -58,9 +59,9 @@ def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     gone: set[str] = set()
     if "method" in flags:
         gone |= {name for name in recipe if methods_of(name) and flags["method"] not in methods_of(name)}
-    if flags.get("alpha", "auto") not in ("auto", "none", None):
+    if flags.get("alpha") not in NO_STRENGTH:
         gone |= {"sparsity", *BUDGET}
-    elif "sparsity" in flags and "alpha" not in flags:
+    elif "sparsity" in flags and "alpha" not in flags and recipe.get("alpha") not in NO_STRENGTH:
         gone |= {"alpha"}
     return {**{name: value for name, value in recipe.items() if name not in gone}, **flags}
 
