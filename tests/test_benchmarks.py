@@ -1,11 +1,17 @@
 """The benchmarks run and print the ratio they are there for; how large it is belongs to a quiet machine."""
 
+import importlib
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from synaprune.train.loop import train
+from synaprune.train.settings import Settings
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -29,6 +35,91 @@ def test_train_step():
     assert re.search(r"ratio", run("train_step.py", "--width=50", "--batch=16", "--repeats=3"))
 
 
-def test_mnist_table():
-    table = run("mnist.py", "table")
-    assert table.startswith("| point |")
+@pytest.mark.slow
+def test_budget():
+    printed = run("budget.py", "--network=mnist", "--repeats=2")
+    assert re.search(r"solution [\d.]+ ms once in 16 steps = [\d.]+%", printed)
+
+
+ABLATION = ["--recipe=digits/grad_r", "--sparsity=0.95", "--lr=3e-2", "--epochs=2", "--warmup=1", "--holdout=300"]
+
+
+@pytest.fixture
+def ablations(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("ablations")
+
+
+def test_ablations(ablations, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ablations.py", *arguments, f"--out={tmp_path}"])
+        ablations.main()
+        return capsys.readouterr().out
+
+    assert run(*ABLATION).count(" at 5.00%") == 2
+    paths = {name: tmp_path / f"gradient-{name}-0.95-seed0.json" for name in ("redefined", "true")}
+    redefined, true = (json.loads(path.read_text()) for path in paths.values())
+
+    # It is measured without being touched: the run is that of `synaprune train`.
+    plain = train(Settings.from_mapping(redefined["settings"]), tmp_path / "plain")
+    for name in ("loss", "validation_accuracy", "layers"):
+        assert redefined["metrics"][name] == plain[name]
+    assert true["metrics"]["loss"] != plain["loss"]
+
+    for epoch in redefined["epochs"]:
+        angles = epoch["angles"]
+        assert angles["redefined"]["mean"] <= angles["redefined"]["largest"] < 90
+        assert all(0 < angle["mean"] < 180 for angle in angles.values())
+
+    written = {path: path.stat().st_mtime_ns for path in paths.values()}
+    run(*ABLATION)
+    assert {path: path.stat().st_mtime_ns for path in paths.values()} == written  # nothing is computed again
+
+    figure = tmp_path / "angles.svg"
+    table = run("--table", f"--figure={figure}")
+    angle = redefined["epochs"][0]["angles"]["redefined"]["mean"]
+    assert f"| gradient-redefined-0.95 | 0 | true and redefined gradient | {angle:.1f}° |" in table
+    assert "</svg>" in figure.read_text()
+
+
+def test_ablations_true_gradient(ablations):
+    weight = torch.tensor([1.0, 0.0, -2.0], requires_grad=True)
+    optimizer = ablations.TrueGradient([weight], lr=0.5, alpha=0.0, base=torch.optim.SGD, margin=0.1)
+    before = optimizer.theta(weight)
+    weight.grad = torch.tensor([1.0, 1.0, 1.0])
+    optimizer.step()
+    assert (optimizer.theta(weight) - before).tolist() == [-0.5, 0.0, 0.5]
+
+
+def test_ablations_degrees(ablations):
+    a, b = torch.tensor([2.0, 0.0]), torch.tensor([3.0, 3.0])
+    assert ablations.degrees(a, b) == pytest.approx(45.0)
+    assert ablations.degrees(a, -a) == 180.0
+    assert ablations.degrees(a, 0 * a) == 90.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--holdout=0"], "--holdout must be at least 1"),
+        (["--lr", "1", "2", "3"], "one for each --sparsity"),
+        (["--figure=angles.gif"], "must end in .png or .svg"),
+        (["--table"], "holds no result of the redefined gradient"),
+        (["--recipe=digits/grad_r", "--epochs=5"], "'warmup' (10.0) must not be above 'epochs' (5)"),
+    ],
+)
+def test_ablations_bad_input(ablations, tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *arguments, f"--out={tmp_path}"])
+    with pytest.raises(SystemExit, match="2"):
+        ablations.main()
+    assert words in capsys.readouterr().err
+
+
+def test_ablations_refuses_other_settings(ablations, tmp_path, monkeypatch, capsys):
+    settings = {"task": "mnist"}
+    record = {"point": "", "settings": settings, "metrics": {}, "seconds": 0}
+    (tmp_path / "gradient-redefined-0.95-seed0.json").write_text(json.dumps(record))
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *ABLATION, f"--out={tmp_path}"])
+    with pytest.raises(SystemExit, match="2"):
+        ablations.main()
+    assert "was trained with another 'task'" in capsys.readouterr().err

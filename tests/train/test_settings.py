@@ -13,7 +13,7 @@ from synaprune.data import DATASETS
 from synaprune.errors import UsageError
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
-from synaprune.train.settings import Settings, expected, metavar
+from synaprune.train.settings import BUDGET, Settings, expected, metavar
 
 # For every setting a value that is not its default, as TOML writes it and as the command line does.
 SAMPLES = {
@@ -58,9 +58,7 @@ COMPANIONS = {
     "dropout": {"model": "cnn"},
     "augment": {"task": "mnist"},
     "augment_end": {"task": "mnist"},
-    **dict.fromkeys(
-        ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor"), {"sparsity": 0.9}
-    ),
+    **{name: {"sparsity": 0.9} for name in BUDGET},
 }
 
 
