@@ -41,7 +41,7 @@ def test_budget():
     assert re.search(r"solution [\d.]+ ms once in 16 steps = [\d.]+%", printed)
 
 
-ABLATION = ["--recipe=digits/grad_r", "--sparsity=0.95", "--lr=3e-2", "--epochs=2", "--warmup=1", "--holdout=300"]
+ABLATION = ["--recipe=digits/grad_r", "--sparsity=0.95", "--lr=3e-2", "--epochs=10", "--warmup=1", "--holdout=300"]
 
 
 @pytest.fixture

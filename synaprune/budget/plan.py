@@ -34,6 +34,7 @@ class Plan:
     ) -> None:
         check(options)
         self.schedule: schedules.Schedule = options["schedule"]
+        self.period: int = options["period"]
         self.initial = list(initial)
         self.sizes = [math.prod(shape) for shape in shapes]
         sparsity, allocation = options["sparsity"], ALLOCATIONS[options["allocation"]]
@@ -44,17 +45,18 @@ class Plan:
         else:
             self.layers = None
         self.total = round((1.0 - sparsity) * sum(self.sizes)) if self.layers is None else sum(self.layers)
-        if self.total < len(self.sizes):
+        layers = sum(size > 0 for size in self.sizes)
+        if self.total < layers:
             raise UsageError(
-                f"sparsity={sparsity} leaves {self.total} synapses for {len(self.sizes)} layers, less than one for "
+                f"sparsity={sparsity} leaves {self.total} synapses for {layers} layers, less than one for "
                 "each; ask for a lower sparsity"
             )
         self.share: float = options["floor"]
 
     def floors(self, count: int) -> list[int]:
         """Return how many of `count` synapses each layer keeps at least: its floor, and where possible one."""
-        shares = [math.floor(self.share * size * count / sum(self.sizes)) for size in self.sizes]
-        at_least_one = [max(1, share) for share in shares]
+        shares = [math.floor(self.share * size * count / max(sum(self.sizes), 1)) for size in self.sizes]
+        at_least_one = [max(min(1, size), share) for size, share in zip(self.sizes, shares)]
         return at_least_one if sum(at_least_one) <= count else shares
 
     def counts(self, step: int) -> list[int]:
@@ -69,6 +71,13 @@ class Plan:
             return sum(self.counts(step))
         left = 1.0 - schedules.progress(self.schedule, step)
         return self.total + round((sum(self.initial) - self.total) * left)
+
+    def steady(self, step: int) -> bool:
+        """Tell whether the number changes by less than a tenth until the next solution.
+
+        Only then does the pressure of one interval say anything about that of the next.
+        """
+        return abs(self.count(step + self.period) - self.count(step)) < 0.1 * self.count(step)
 
 
 def due(options: Mapping[str, Any], step: int) -> bool:
@@ -102,7 +111,9 @@ def _by_pattern(sparsity: Mapping[str, float], names: Sequence[str]) -> list[flo
     """Return the connectivity of each layer by the first pattern that matches its name."""
     for pattern in sparsity:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise UsageError(f"sparsity: no layer's name matches '{pattern}'{nearest(pattern, names)}")
+            whole = [f"{name.rpartition('.')[0]}.*" for name in names if "." in name]
+            hint = nearest(pattern, [*whole, *names]) or f"; there are {', '.join(names)}"
+            raise UsageError(f"sparsity: no layer's name matches '{pattern}'{hint}")
     shares = []
     for name in names:
         matching = [value for pattern, value in sparsity.items() if fnmatchcase(name, pattern)]

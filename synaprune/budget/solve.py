@@ -23,22 +23,21 @@ def cutoff(values: Tensor, count: int) -> float:
     >>> cutoff(torch.tensor([0.4, 0.1, 0.3, 0.3]), 1), cutoff(torch.tensor([0.5]), 1)
     (0.30000001192092896, -inf)
     """
-    rank = values.numel() - count  # counted from the smallest, 1 first
-    if rank <= 0:
-        return -float("inf")
-    flat = values.reshape(-1)
-    if flat.device.type == "cpu":
-        # A tenth of the time of torch.kthvalue at tens of millions of values.
-        return float(np.partition(flat.numpy(), rank - 1)[rank - 1])
-    return float(flat.kthvalue(rank).values)
+    return _cutoff([values], count)
 
 
-def largest(values: Tensor, count: int) -> Tensor:
+def largest(values: Tensor, count: int, near: float | None = None) -> Tensor:
     """Return which values are the `count` largest: bool, in the values' shape; of equal ones, the first.
+
+    Where just as many lie above `near`, the cutoff need not be looked for.
 
     >>> largest(torch.tensor([0.1, 0.3, 0.3, 0.3]), 2)
     tensor([False,  True,  True, False])
     """
+    if near is not None:
+        mask = values > near
+        if torch.count_nonzero(mask) == count:
+            return mask
     bound = cutoff(values, count)
     mask = values > bound
     missing = count - int(torch.count_nonzero(mask))
@@ -58,8 +57,7 @@ def split(values: Sequence[Tensor], count: int, floors: Sequence[int]) -> tuple[
     bound = -float("inf")
     while free:
         wanted = count - sum(counts[i] for i in range(len(values)) if i not in free)
-        pool = torch.cat([values[i].reshape(-1) for i in free])
-        bound = cutoff(pool, wanted)
+        bound = _cutoff([values[i] for i in free], wanted)
         above = {i: int(torch.count_nonzero(values[i] > bound)) for i in free}
         missing = wanted - sum(above.values())
         for i in free:
@@ -73,3 +71,16 @@ def split(values: Sequence[Tensor], count: int, floors: Sequence[int]) -> tuple[
             break
         free = [i for i in free if i not in short]
     return counts, bound
+
+
+def _cutoff(values: Sequence[Tensor], count: int) -> float:
+    flat = [tensor.reshape(-1) for tensor in values]
+    rank = sum(tensor.numel() for tensor in flat) - count  # counted from the smallest, 1 first
+    if rank <= 0:
+        return -float("inf")
+    if all(tensor.device.type == "cpu" for tensor in flat):
+        # A tenth of the time of torch.kthvalue at tens of millions of values.
+        pool = np.concatenate([tensor.numpy() for tensor in flat])
+        pool.partition(rank - 1)
+        return float(pool[rank - 1])
+    return float(torch.cat(flat).kthvalue(rank).values)

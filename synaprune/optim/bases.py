@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 
-__all__ = ["bias_correction", "decays_decoupled", "longest_move", "make_base"]
+__all__ = ["bias_correction", "decays_decoupled", "flush", "longest_move", "make_base", "reset"]
 
 # Their direction does not turn around with the sign of a weight, or needs the loss again and again.
 REFUSED: dict[type[Optimizer], str] = {
@@ -87,3 +87,26 @@ def longest_move(base: Optimizer, group: dict[str, Any]) -> float:
     if beta1**2 >= beta2:
         return math.inf
     return 3.0 * max(1.0, (1.0 - beta1) / math.sqrt((1.0 - beta2) * (1.0 - beta1**2 / beta2)))
+
+
+def reset(state: dict[str, Any], places: Tensor, latent: Tensor, group: dict[str, Any]) -> None:
+    """Let the base begin anew with the latents at these places in memory: as in a first step, it has seen nothing."""
+    first = {"sum": "initial_accumulator_value", "step_size": "lr"}  # Adagrad's and Rprop's; all others begin at 0
+    for key, moment in _moments(state, latent):
+        value = float(group[first[key]]) if key in first else 0.0
+        if moment.stride() == latent.stride():
+            moment.as_strided((moment.numel(),), (1,)).index_fill_(0, places, value)
+        else:
+            strides = (max(stride, 1) for stride in latent.stride())
+            moment[tuple(places // stride % size for size, stride in zip(latent.shape, strides))] = value
+
+
+def flush(state: dict[str, Any], latent: Tensor) -> None:
+    """Set what has all but decayed to 0: the denormal numbers on its way there slow a processor thirtyfold."""
+    for _, moment in _moments(state, latent):
+        moment.copy_(torch.nn.functional.hardshrink(moment, 2.0**-100))
+
+
+def _moments(state: dict[str, Any], latent: Tensor) -> list[tuple[str, Tensor]]:
+    """Return the tensors of a base's state that hold one number for each latent."""
+    return [(key, value) for key, value in state.items() if isinstance(value, Tensor) and value.shape == latent.shape]

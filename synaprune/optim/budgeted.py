@@ -31,11 +31,16 @@ def budget_options(
         "allocation": allocation,
         "period": period,
         "floor": floor,
+        "clock": 0,  # steps in which a tensor of the group had a gradient: where its schedule stands
     }
 
 
 class Budgeted(Rewirer):
     """Base class of the methods with a budget; they say how synapses are ranked and how n of them are left."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._solved: dict[Tensor, list[float]] = {}  # what a method notes of its solutions, until it is asked
 
     def _has_budget(self, group: Group) -> bool:
         """Tell whether this group asks for a number of synapses."""
@@ -51,12 +56,12 @@ class Budgeted(Rewirer):
 
     def _check_group(self, group: Group) -> None:
         if self._has_budget(group):
-            plan.check(group)
+            self._plan(group, [weight.numel() for weight in group["params"]])
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         """Note what the plan needs of the beginning: how many synapses there were, and how large."""
         state = super()._start(weight, group, seed)
-        count = int(torch.count_nonzero(weight))
+        count = int(torch.count_nonzero(weight)) or weight.numel()  # of zeros only, none is absent
         size = float(torch.linalg.vector_norm(weight.detach().float())) / max(count, 1) ** 0.5
         return {**state, "initial": count, "scale": size or 1.0}
 
@@ -66,9 +71,11 @@ class Budgeted(Rewirer):
         Raises:
             UsageError: the budget makes no sense for these layers.
         """
-        rows = self._rows(group)
-        names, shapes = [self._name(weight) for _, weight, _ in rows], [weight.shape for _, weight, _ in rows]
-        return Plan(group, names, shapes, [state["initial"] for *_, state in rows])
+        return self._plan(group, [state["initial"] for *_, state in self._rows(group)])
+
+    def _plan(self, group: Group, initial: list[int]) -> Plan:
+        names = group.get("param_names") or [self._name(weight) for weight in group["params"]]
+        return Plan(group, names, [weight.shape for weight in group["params"]], initial)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -78,9 +85,10 @@ class Budgeted(Rewirer):
                 self._put(rows)
 
     def _rewire(self, group: Group) -> None:
-        unmoved = [row for row in self._meet(group) if row[1].grad is None]
-        if unmoved:
-            self._put(unmoved)
+        if any(weight.grad is not None for weight in group["params"]):
+            group["clock"] += 1
+            if unmoved := [row for row in self._meet(group) if row[1].grad is None]:
+                self._put(unmoved)
 
     def _rows(self, group: Group) -> list[Row]:
         return [(group, weight, self._state_of(weight, group)) for weight in group["params"]]
@@ -89,12 +97,16 @@ class Budgeted(Rewirer):
         """Make the count exact where it is due, and return the tensors whose synapses have changed."""
         if not self._has_budget(group):
             return []
-        step = max(self.state[weight].get("steps", 0) for weight in group["params"])
+        step = group["clock"]
         if not step or not (always or plan.due(group, step)):
             return []
         rows = self._rows(group)
         if any("absent" in state for *_, state in rows):
             return []  # the topology is frozen
+        for _, weight, state in rows:
+            # A step has already taken over what others have written into the weights that it moves.
+            if (always or weight.grad is None) and self._versions.get(weight, weight._version) != weight._version:
+                self._adopt(weight, state, group)
         budget = self.plan(group)
         bounds: list[float | None] = [None] * len(rows)
         if budget.layers is None:
@@ -109,3 +121,6 @@ class Budgeted(Rewirer):
         for (_, weight, state), count, near in zip(rows, counts, bounds):
             self._leave(weight, state, group, count, near)
         return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_solved": self._solved}

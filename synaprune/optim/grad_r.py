@@ -125,7 +125,6 @@ class GradR(Budgeted):
             "check_finite": check_finite,
             "seed": seed,
         }
-        self._solved: dict[Tensor, list[float]] = {}  # since the last report: shift, learning rates, excess
         super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude, compile_projection)
         if sparsity is not None:
             warn_if_inert(group for group in self._rewiring_groups() if not self._has_budget(group))
@@ -181,10 +180,12 @@ class GradR(Budgeted):
     def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
         """Solve for the threshold, and learn from its shift how strong the prior has to be until next time."""
         before = state["offset"]
-        floated = int(torch.count_nonzero(state["latent"] * state["sign"] > before))
-        threshold.leave(state, count, None if bound is None else before + bound)
+        floated = threshold.leave(state, count, None if bound is None else before + bound)
         shift, travel = state.pop("shift", 0.0) + state["offset"] - before, state.pop("travel", 0.0)
-        if travel:
+        budget, now = self.plan(group), group["clock"]
+        if not (budget.steady(max(now - budget.period, 0)) and budget.steady(now)):
+            state.pop("alpha", None)
+        elif travel:
             # Half the news: the count just before a solution is noisy.
             state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
         seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])

@@ -36,20 +36,27 @@ class Masked(Budgeted):
     def _score(self, weight: Tensor, state: State) -> Tensor:
         """Return |z|; a synapse that learns nothing while it is absent ranks below all others."""
         score = state["latent"].abs()
-        return score if self.straight_through else score.masked_fill_(~state["mask"], -1.0)
+        if self.straight_through:
+            return score
+        # −|z| and not one value for all: an order statistic among so many ties takes twenty times as long.
+        return score.add_(threshold.TINY).mul_(state["mask"].to(torch.int8).mul_(2).sub_(1))
 
     def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
-        mask = largest(self._score(weight, state), count)
+        self._keep(state, largest(self._score(weight, state), count, bound))
+
+    def _keep(self, state: State, mask: Tensor) -> None:
+        """Let exactly these synapses exist."""
         state["mask"].copy_(mask)
-        # A weight of exactly 0 would not be counted.
-        state["latent"].masked_fill_(mask & (state["latent"] == 0), threshold.TINY)
+        # A weight of 0, be it in the weights' own type, would not be counted.
+        state["latent"].masked_fill_(mask & (state["latent"].abs() < threshold.TINY), threshold.TINY)
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         state = super()._start(weight, group, seed)
         latent = latents.in_layout_of(weight, weight.detach().to(latents.latent_dtype(weight)))
         kept = {key: state[key] for key in ("initial", "scale", "steps")}
+        mask = latent != 0
         # In a tensor of zeros only, as in the first step of any optimizer, none is absent.
-        return {"latent": latent, "mask": (latent != 0) | (state["initial"] == 0), **kept}
+        return {"latent": latent, "mask": mask if mask.any() else ~mask, **kept}
 
     def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
         written = weight.detach().to(state["latent"].dtype)
@@ -62,9 +69,10 @@ class Masked(Budgeted):
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
         gradient = super()._pull(weight, state, group)
-        return gradient if self.straight_through else gradient.masked_fill(~state["mask"], 0.0)
+        # Bytes become floats in a tenth of the time that booleans take.
+        return gradient if self.straight_through else state["mask"].view(torch.uint8).to(gradient.dtype).mul_(gradient)
 
     def _write(self, rows: list[Row]) -> None:  # type: ignore[override]
         for _, weight, state in rows:
             mask = state["mask"] if "absent" not in state else state["mask"] & ~state["absent"]
-            weight.copy_(torch.where(mask, state["latent"], 0.0))
+            weight.detach().copy_(mask.view(torch.uint8)).mul_(state["latent"])

@@ -1,11 +1,7 @@
 """Static random sparsity: synapses are drawn by lot before training, and none comes or goes.
 
-The baseline that every method of pruning has to beat. With the initial weights of a dense layer a neuron with few
-inputs would get hardly any current, so that those drawn are scaled by 1/√connectivity of their layer, which keeps
-the variance of the current (Evci et al., "Gradient Flow in Sparse Neural Networks", AAAI 2022, arXiv 2010.03533).
-
-Source: uniform and Erdős–Rényi(-kernel) densities: Mocanu et al. 2018, arXiv 1707.04780; Evci et al. 2020,
-arXiv 1911.11134.
+The baseline that every method of pruning has to beat. How they are drawn, and their weights scaled, is in
+`starts_sparse`; sources are named there.
 """
 
 from __future__ import annotations
@@ -17,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import constant, largest
+from synaprune.budget import constant
 from synaprune.optim.budgeted import Sparsity, budget_options
 from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.masked import Masked
+from synaprune.optim.starts_sparse import StartsSparse
 
 __all__ = ["Static"]
 
 
-class Static(Masked):
+class Static(StartsSparse):
     """Train a random subset of the synapses, drawn when the optimizer is made.
 
     >>> model = torch.nn.Linear(4, 2)
@@ -68,20 +64,6 @@ class Static(Masked):
         budget = budget_options(sparsity, constant(steps=1), allocation, 1, 0.0)
         defaults = {**budget, "rescale": rescale, "check_finite": check_finite, "seed": seed}
         super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
-        self._draw()
-
-    @torch.no_grad()
-    def _draw(self) -> None:
-        """Draw the synapses of all groups and write the weights they start with."""
-        for group in self._rewiring_groups():
-            rows = self._rows(group)
-            counts = self.plan(group).counts(1)
-            for position, ((_, weight, state), count) in enumerate(zip(rows, counts)):
-                lots = torch.rand(weight.shape, generator=torch.Generator().manual_seed(group["seed"] + position))
-                state["mask"].copy_(largest(lots, count))
-                if group["rescale"] and count:
-                    state["latent"].mul_((weight.numel() / count) ** 0.5)
-            self._put(rows)
 
     def _score(self, weight: Tensor, state: State) -> Tensor:
         raise NotImplementedError

@@ -37,28 +37,32 @@ def fold(state: dict[str, Any]) -> None:
         state["offset"] -= whole
 
 
-def leave(state: dict[str, Any], count: int, near: float | None = None) -> None:
-    """Move the threshold so that exactly `count` synapses of the tensor exist.
+def leave(state: dict[str, Any], count: int, near: float | None = None) -> int:
+    """Move the threshold so that exactly `count` synapses of the tensor exist, and return how many did before.
 
-    It becomes `near` (an offset) where that leaves as many, else the largest θ that is not to exist. Synapses
-    that tie with it and shall exist are raised by one ulp, those of the lowest index.
+    It becomes `near` (an offset, −∞ for none) where that leaves as many, else the largest θ that is not to exist.
+    Synapses that tie with it and shall exist are raised by one ulp, those of the lowest index.
     """
     values = state["latent"] * state["sign"]
-    at = state["offset"] if near is None else float(values.new_tensor(near))
-    if torch.count_nonzero(values > at) != count:
+    at = state["offset"]
+    above = before = int(torch.count_nonzero(values > at))
+    if near is not None and near > -math.inf:
+        at = float(values.new_tensor(near))
+        above = int(torch.count_nonzero(values > at))
+    if above != count:
         at = cutoff(values, count)
         if at == -math.inf:  # all of them shall exist
             at = float(values.min())
             at -= max(abs(at) * 2.0**-20, TINY)
-    just_above = max(float(torch.nextafter(values.new_tensor(at), values.new_tensor(math.inf))), at + TINY)
-    missing = count - int(torch.count_nonzero(values > at))
-    raised = (values == at).nonzero(as_tuple=True)
-    raised = tuple(index[:missing] for index in raised)
-    state["latent"][raised] = state["sign"][raised].to(values.dtype) * just_above
+        if missing := count - int(torch.count_nonzero(values > at)):
+            just_above = float(torch.nextafter(values.new_tensor(at), values.new_tensor(math.inf)))
+            raised = tuple(index[:missing] for index in (values == at).nonzero(as_tuple=True))
+            state["latent"][raised] = state["sign"][raised].to(values.dtype) * max(just_above, at + TINY)
     if at + TINY > at:  # so near to 0, a difference can be too small for the weights' own type
         faint = (values > at) & (values < at + TINY)
         state["latent"][faint] = state["sign"][faint].to(values.dtype) * (at + TINY)
     state["offset"] = at
+    return before
 
 
 def lift(state: dict[str, Any], amounts: Tensor) -> None:

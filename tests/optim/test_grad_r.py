@@ -1,4 +1,4 @@
-"""Grad R against its plain twin, against autograd, and against what its users rely on."""
+"""Grad R against autograd, and against what its users rely on; beside its plain twins in `test_reference`."""
 
 import math
 
@@ -9,55 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from synaprune.budget import cubic
 from synaprune.errors import UsageError
 from synaprune.optim import GradR
-from synaprune.optim.grad_r import centre
-from synaprune.optim.reference import grad_r as reference
-
-# The largest difference between the float32 optimizer and its float64 twin after 1,000 steps.
-BOUND = 1e-5
-
-TWINS = {
-    "adam": (torch.optim.Adam, {}, lambda: reference.Adam(), {}),
-    "adamw": (
-        torch.optim.AdamW,
-        {"weight_decay": 0.1},
-        lambda: reference.Adam(),
-        {"weight_decay": 0.1, "decoupled": True},
-    ),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9}, lambda: reference.SGD(0.9), {}),
-    "adam coupled decay": (torch.optim.Adam, {"weight_decay": 0.1}, lambda: reference.Adam(), {"weight_decay": 0.1}),
-}
-# (alpha, sparsity): the centre is out of reach, is reached on the way, and lies at 0 from the start.
-CENTRES = {"inert": (1e-3, 0.95), "reached": (0.5, 0.6), "at zero": (0.5, 0.5)}
-
-
-@pytest.mark.filterwarnings("ignore:sparsity=0.95 will hardly act")
-@pytest.mark.parametrize("centre_name", CENTRES)
-@pytest.mark.parametrize("base_name", TWINS)
-def test_equals_plain_twin_over_1000_steps(base_name, centre_name):
-    base, options, direction, decay = TWINS[base_name]
-    alpha, sparsity = CENTRES[centre_name]
-    generator = torch.Generator().manual_seed(7)
-    start, push = torch.randn(2, 6, 5, generator=generator)
-    weight = nn.Parameter(0.2 * start)
-    optimizer = GradR([weight], lr=1e-3, alpha=alpha, sparsity=sparsity, base=base, **options)
-    twin = reference.GradR(0.2 * start.double(), 1e-3, alpha, sparsity, direction(), **decay)
-    largest, nearest, below = 0.0, math.inf, 0
-    for n in range(1000):
-        # Half of the latents are pushed down through the centre and, from the middle on, up again.
-        turn = 1.0 if n < 500 else -1.0
-        weight.grad = 0.1 * turn * push.sign() * (1 + 0.2 * torch.randn(6, 5, generator=generator))
-        nearest = min(nearest, (twin.theta - twin.mu).abs().min().item())
-        twin.step(weight.grad.double())
-        optimizer.step()
-        largest = max(largest, (optimizer.theta(weight) - twin.theta).abs().max().item())
-        below = max(below, int((twin.theta < twin.mu).sum()))
-    # Closer to the centre than rounding, the prior's sign would be anybody's guess and move θ by 2ηα.
-    assert nearest > 1e-6
-    assert below == 0 if centre_name == "inert" else below > 5
-    assert largest < BOUND
-    assert (weight.double() - twin.w).abs().max() < BOUND
+from synaprune.optim.prior import target
 
 
 class SpikingNet(nn.Module):
@@ -278,13 +233,9 @@ def test_weights_are_a_function_of_the_latents(alpha, sparsity, lr, seed, base):
 def test_published_defaults():
     optimizer = GradR([nn.Parameter(torch.ones(2))])
     group = optimizer.param_groups[0]
-    assert (group["lr"], group["alpha"], group["sparsity"], group["betas"]) == (1e-3, 1e-3, 0.95, (0.9, 0.999))
-
-
-def test_centre_in_closed_form():
-    assert centre(1e-3, 0.95) == pytest.approx(math.log(0.1) / 1e-3)
-    assert centre(0.7, 0.5) == 0
-    assert centre(0.0, 0.9) == -math.inf
+    assert (group["lr"], group["alpha"], group["betas"]) == (1e-3, 1e-3, (0.9, 0.999))
+    assert target(group) == 0.95
+    assert optimizer.solved() == {}
 
 
 @pytest.mark.parametrize(
@@ -294,8 +245,13 @@ def test_centre_in_closed_form():
         ({"alpha": math.nan}, "alpha=nan"),
         ({"alpha": 0.1, "sparsity": 0.3}, r"sparsity=0.3 lies outside \[0.5, 1\)"),
         ({"alpha": 0.1, "sparsity": 1.0}, r"sparsity=1\.0"),
-        ({"alpha": "auto", "sparsity": 0.9}, "give alpha a number"),
-        ({"sparsity": 0.9}, "give alpha a number"),
+        ({"alpha": 0.1, "sparsity": {"*": 0.9}}, "must be numbers"),
+        ({"alpha": 0.1, "schedule": cubic(steps=9)}, r"a schedule belongs to a budget, but alpha=0\.1"),
+        ({"alpha": "auto", "sparsity": 0.9}, "give schedule=cubic"),
+        ({"sparsity": 0.9}, "give schedule=cubic"),
+        ({"schedule": cubic(steps=9)}, "sparsity=None"),
+        ({"alpha": "auto"}, "sparsity=None"),
+        ({"alpha": "Auto"}, "alpha='Auto'"),
     ],
 )
 def test_bad_values_are_named(options, words):
@@ -309,11 +265,6 @@ def test_bad_alpha_in_a_group_changes_nothing():
     with pytest.raises(UsageError, match=r"alpha=-2\.0"):
         step(weight, optimizer, 1.0, 1.0)
     assert weight.tolist() == [1.0, 5.0]
-
-
-def test_warns_once_of_a_centre_out_of_reach():
-    with pytest.warns(UserWarning, match=r"sparsity=0\.9 will hardly act"):
-        GradR([nn.Parameter(torch.ones(2))], alpha=1e-3, sparsity=0.9)
 
 
 @pytest.mark.parametrize("theta", [-0.7, -3.0, -5.0, -20.0])

@@ -92,16 +92,6 @@ def test_start_from_weights():
     assert torch.equal(state["sign"], again["sign"])
 
 
-def test_drift_keeps_less_than_one_quantum_beside_the_latents():
-    state = latents.start(torch.tensor([1.0, -1.0]), margin=0.0, seed=0)
-    latents.drift(state, 2.5 * latents.QUANTUM)
-    assert state["latent"].tolist() == [1 - 2 * latents.QUANTUM, -1 + 2 * latents.QUANTUM]
-    assert state["offset"] == 0.5 * latents.QUANTUM
-    latents.drift(state, -2.5 * latents.QUANTUM)
-    assert state["latent"].tolist() == [1.0, -1.0]
-    assert state["offset"] == 0.0
-
-
 def test_layout_changed_after_the_start(monkeypatch):
     monkeypatch.setattr(latents, "WHOLE", 100)
     net = nn.Conv2d(8, 6, 3, bias=False)

@@ -110,17 +110,6 @@ def test_weight_decay_follows_maximize():
     assert pairs[0] == pairs[1] == pytest.approx(2.0 - 0.1 * (1.0 + 1.0))
 
 
-def test_turnover_counts_deaths_and_births():
-    weight = nn.Parameter(torch.tensor([1.0, 1.0, 0.0, 1.0]))
-    optimizer = GradR([("fc", weight)], lr=1.0, alpha=0.0, base=torch.optim.SGD, margin=0.5)
-    assert optimizer.turnover() == {"fc": (0, 0)}
-    optimizer.theta(weight)
-    weight.grad = torch.tensor([2.0, 0.0, -optimizer.state[weight]["sign"][2].item(), 0.0])
-    optimizer.step()
-    assert optimizer.turnover() == {"fc": (1, 1)}
-    assert optimizer.turnover() == {"fc": (0, 0)}
-
-
 def test_weights_written_by_others_are_taken_over():
     weight = nn.Parameter(torch.tensor([1.0, -1.0, 2.0, 0.0]))
     optimizer = GradR([weight], lr=0.1, alpha=1.0, base=torch.optim.SGD, margin=0.5)

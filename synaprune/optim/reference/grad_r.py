@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["Adam", "GradR", "SGD"]
+__all__ = ["Adam", "GradR", "GradRBudget", "SGD"]
 
 
 class SGD:
@@ -94,4 +94,40 @@ class GradR:
         self.theta = self.theta - eta / self.base.correction() * self.alpha * prior
         if self.decoupled:
             self.theta = self.theta - eta * self.weight_decay * s * w
+        return self.w
+
+
+class GradRBudget:
+    """One tensor under Grad R with a budget: α is not given but solved for.
+
+    For numbers that change little from one solution to the next: after a jump `optim.GradR` forgets its α.
+
+    Args:
+        w: initial weights, none of them 0.
+        eta: learning rate η.
+        base: what makes a direction A of a gradient.
+    """
+
+    def __init__(self, w: Tensor, eta: float, base: Adam | SGD) -> None:
+        self.s, self.theta = torch.sign(w), torch.abs(w)
+        self.eta, self.base = eta, base
+        self.alpha: float | None = None  # until the first solution there is no prior
+        self.shift = self.travel = 0.0
+
+    @property
+    def w(self) -> Tensor:
+        """What the network sees: w = s·relu(θ)."""
+        return self.s * torch.relu(self.theta)
+
+    def step(self, g: Tensor, n: int | None = None) -> Tensor:
+        """Take g = ∂L/∂w, leave exactly n synapses if n (below their number) is given, and return the new weights."""
+        drift = self.eta * (self.alpha or 0.0)
+        self.theta = self.theta - self.eta * self.s * self.base.direction(g) - drift
+        self.shift, self.travel = self.shift + drift, self.travel + self.eta
+        if n is not None:
+            b = self.theta.flatten().sort(descending=True).values[n].item()  # the largest that is not to exist
+            self.theta = self.theta - b
+            found = (self.shift + b) / self.travel
+            self.alpha = found if self.alpha is None else (self.alpha + found) / 2
+            self.shift = self.travel = 0.0
         return self.w
