@@ -13,17 +13,20 @@ from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 
 if TYPE_CHECKING:
     from synaprune.measure import connectivities, connectivity, energy, layer_connectivity, operations
-    from synaprune.optim import Dense, GradR, Magnitude, MagnitudeSTE, Rewirer, Static
+    from synaprune.optim import SET, Dense, GradR, GraNet, Magnitude, MagnitudeSTE, Rewirer, RigL, Static
     from synaprune.synapses import find_synapses
 
 __all__ = [
     "Dense",
+    "GraNet",
     "GradR",
     "MachineError",
     "Magnitude",
     "MagnitudeSTE",
     "NonFiniteGradientError",
     "Rewirer",
+    "RigL",
+    "SET",
     "Static",
     "UsageError",
     "connectivities",
@@ -38,10 +41,13 @@ __version__ = "0.1.0"
 # Found on first use, so that `synaprune --help` need not wait for torch.
 _HOMES = {
     "Dense": "optim",
+    "GraNet": "optim",
     "GradR": "optim",
     "Magnitude": "optim",
     "MagnitudeSTE": "optim",
     "Rewirer": "optim",
+    "RigL": "optim",
+    "SET": "optim",
     "Static": "optim",
     "connectivities": "measure",
     "connectivity": "measure",

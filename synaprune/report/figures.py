@@ -24,8 +24,11 @@ LAYERS = ("#92c5de", "#b8a9d9", "#a6d8b9", "#f4c58f", "#e6a9b8", "#c9c9a1", "#9f
 METHOD_NAMES = {
     "dense": "dense",
     "grad_r": "Grad R",
+    "granet": "GraNet",
     "magnitude": "magnitude",
     "magnitude_ste": "straight-through magnitude",
+    "rigl": "RigL",
+    "set": "SET",
     "static": "static random",
 }
 STYLE: dict[Any, Any] = {

@@ -17,11 +17,12 @@ from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
-from synaprune.train.settings import SCHEDULED, Settings
+from synaprune.train.settings import EXCHANGING, SCHEDULED, Settings
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
 
 DEVICES = ("cpu", "cuda", "mps")
+DRAWING = ("static", *EXCHANGING)  # methods that draw lots
 # What torch says where it has no memory left, and no class of its own to say it with.
 NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory")
 
@@ -109,12 +110,16 @@ def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
         raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, bases)}")
     if settings.weight_decay is not None and "weight_decay" not in inspect.signature(base).parameters:
         raise UsageError(f"setting 'weight_decay' must be none with base {settings.base}, which knows no weight decay")
-    names = ("alpha", "sparsity", "allocation", "period", "floor", "weight_decay")
+    names = ("alpha", "sparsity", "allocation", "period", "floor", "drop", "growth", "initial", "weight_decay")
     given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    if settings.drop_end is not None:
+        given["end"] = settings.drop_end
     if settings.budget and settings.method in SCHEDULED:
         shape = getattr(budget, settings.schedule or "cubic")
         given["schedule"] = shape(steps, settings.schedule_pause or 0.0, settings.schedule_flat or 0.0)
-    if settings.method == "static":
+    elif settings.method in EXCHANGING:
+        given["schedule"] = budget.cosine(steps)  # of the share that is exchanged
+    if settings.method in DRAWING:
         given["seed"] = settings.seed
     method: Callable[..., Rewirer] = METHODS[settings.method]
     return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)

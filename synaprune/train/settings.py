@@ -18,8 +18,9 @@ __all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting"
 
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
-SCHEDULED = ("grad_r", "magnitude", "magnitude_ste")  # methods that approach a budget
-BUDGETED = (*SCHEDULED, "static")  # methods that keep one
+SCHEDULED = ("grad_r", "granet", "magnitude", "magnitude_ste")  # methods that approach a budget
+EXCHANGING = ("granet", "rigl", "set")  # methods that drop and grow
+BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, "static"}))  # methods that keep one
 BUDGET = ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor")  # beside the sparsity
 
 
@@ -75,7 +76,7 @@ class Settings:
     method: str = setting(
         "grad_r",
         "how synapses come and go",
-        choices=("dense", "grad_r", "magnitude", "magnitude_ste", "static"),
+        choices=("dense", "grad_r", "granet", "magnitude", "magnitude_ste", "rigl", "set", "static"),
     )
     alpha: float | str | None = setting(
         None,
@@ -112,7 +113,11 @@ class Settings:
         None, "share of training after the course is over", at_least=0, below=1, methods=SCHEDULED
     )
     period: int | None = setting(
-        None, "steps from one solution of a budget to the next", at_least=1, at_most=MANY, methods=SCHEDULED
+        None,
+        "steps from one solution of a budget, or exchange of synapses, to the next",
+        at_least=1,
+        at_most=MANY,
+        methods=tuple(method for method in BUDGETED if method != "static"),
     )
     floor: float | None = setting(
         None,
@@ -120,6 +125,18 @@ class Settings:
         at_least=0,
         at_most=1,
         methods=SCHEDULED,
+    )
+    drop: float | None = setting(
+        None, "share of the synapses that is exchanged at first", above=0, below=1, methods=EXCHANGING
+    )
+    drop_end: float | None = setting(
+        None, "share of training after which none is exchanged", above=0, at_most=1, methods=EXCHANGING
+    )
+    growth: str | None = setting(
+        None, "which synapses are grown", choices=("gradient", "momentum", "random"), methods=EXCHANGING
+    )
+    initial: float | None = setting(
+        None, "granet's connectivity to begin with", above=0, at_most=1, methods=("granet",)
     )
     exclude: tuple[str, ...] = setting((), "name patterns of weights that are never rewired, separated by commas")
 

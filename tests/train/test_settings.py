@@ -32,6 +32,10 @@ SAMPLES = {
     "schedule_flat": ("0.5", "0.5"),
     "period": ("4", "4"),
     "floor": ("0.2", "0.2"),
+    "drop": ("0.2", "0.2"),
+    "drop_end": ("0.5", "0.5"),
+    "growth": ('"random"', "random"),
+    "initial": ("0.6", "0.6"),
     "exclude": ('["fc2.*", "conv1.*"]', "fc2.*, conv1.*"),
     "base": ('"SGD"', "SGD"),
     "lr": ("0.03", "0.03"),
@@ -59,6 +63,7 @@ COMPANIONS = {
     "augment": {"task": "mnist"},
     "augment_end": {"task": "mnist"},
     **{name: {"sparsity": 0.9} for name in BUDGET},
+    **{name: {"method": "granet", "sparsity": 0.9} for name in ("drop", "drop_end", "growth", "initial")},
 }
 
 
@@ -140,8 +145,8 @@ def test_a_bad_value_is_one_sentence(name, value, sentence):
     ("values", "culprit"),
     [
         ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to method grad_r"),
-        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods grad_r, magnitude, magnitude_ste and st"),
-        ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods grad_r, magnitude"),
+        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods grad_r, granet, magnitude"),
+        ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods grad_r"),
         ({"method": "magnitude"}, "method magnitude needs a 'sparsity'"),
         ({"alpha": "auto"}, "'alpha' = auto needs a 'sparsity'"),
         ({"alpha": 0.1, "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to a budget"),
