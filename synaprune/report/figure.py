@@ -144,8 +144,9 @@ def wide(title: str, traces: Iterable[Trace], form: str) -> Table:
 
 def ends(figure: Figure, name: str) -> tuple[float, float] | None:
     """Return the least and the largest value on axis `x` or `y`, intervals included; None where there is none."""
-    fields = ("x",) if name == "x" else ("y", "low", "high")
+    axis, fields = (figure.x, ("x",)) if name == "x" else (figure.y, ("y", "low", "high"))
     values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if _finite(v)]
+    values += [end for end in (axis.low, axis.high) if values and end is not None]
     return (min(values), max(values)) if values else None
 
 

@@ -24,7 +24,7 @@ FILES = resources.files("synaprune.report")
 SCRIPTS = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "page.js")
 GLYPHS = {
     "circle": "<circle cx='14' cy='6' r='4'/>",
-    "square": "<path d='M10 2h8v8h-8z'/>",
+    "square": "<path d='M9 1h10v10H9z'/>",
     "triangle-up": "<path d='M14 1l5 9H9z'/>",
     "cross": "<path d='M12 1h4v3h3v4h-3v3h-4V8H9V4h3z'/>",
     "triangle-down": "<path d='M14 11l5-9H9z'/>",
@@ -115,8 +115,9 @@ def table(t: Table, caption: str, sortable: bool = False, series: Sequence[str] 
         own = f' data-series="{text(series[index])}"' if series else ""
         cells = "".join(f"<td{mark}>{text(shown(cell, form))}" for mark, cell, form in zip(marks, row, forms))
         rows.append(f"<tr{own}>{cells}")
+    place = "scroll whole" if sortable else "scroll"
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{text(caption)}, table">'
+        f'<div class="{place}" tabindex="0" role="region" aria-label="{text(caption)}, table">'
         f"<table{' class=sortable' * sortable}><thead><tr>{heads}</thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -59,6 +59,8 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
     """Return what the metrics tell: accuracy, loss, connectivity, turnover, firing and silent neurons."""
     part, layers, neurons = part_of(epochs[-1]), list(epochs[-1]["layers"]), list(epochs[-1].get("neurons", {}))
 
+    settled = _settled(epochs, part)
+
     def line(series: str, value: Callable[[dict[str, Any]], Any]) -> Trace:
         return Trace(series, [epoch["epoch"] for epoch in epochs], [value(epoch) for epoch in epochs])
 
@@ -70,8 +72,9 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
         figure(
             "accuracy",
             "Accuracy",
-            f"Share of images told apart, in training (augmented as the recipe says) and on the {part} images.",
-            Axis("accuracy", share=True, low=_settled(epochs, part), high=1.0),
+            f"Share of images told apart, in training (augmented as the recipe says) and on the {part} images. Early"
+            f" epochs below {settled:.0%} are out of the picture.",
+            Axis("accuracy", share=True, low=settled, high=1.0),
             [
                 line(part, lambda epoch: epoch[f"{part}_accuracy"]),
                 line("training", lambda epoch: epoch.get("train_accuracy")),

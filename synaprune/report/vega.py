@@ -69,6 +69,8 @@ def specification(figure: Figure) -> dict[str, Any]:
 def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
     """Return the layers that draw the traces of one kind."""
     places = {name: _channel(name, axis, ends(figure, name)) for name, axis in (("x", figure.x), ("y", figure.y))}
+    if any(trace.kind == "point" for trace in figure.traces):
+        places["x"]["scale"]["padding"] = 14  # pixels, so that no mark is cut
     by_series = {"color": _by_series(figure, [colour(figure, series) for series in figure.series])}
     dashes = [DASHES[0] if figure.ordered else DASHES[i % len(DASHES)] for i in range(len(figure.series))]
     line = {
@@ -91,10 +93,10 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         case "point":
             drawn = [({"type": "point", "filled": True, "size": 22, "opacity": 0.6}, {**places, **by_series, **shape})]
         case "mean":
-            ends = {"y": {**places["y"], "field": "l"}, "y2": {"field": "h"}}
+            interval = {"y": {**places["y"], "field": "l"}, "y2": {"field": "h"}}
             drawn = [
                 ({"type": "line", "opacity": 0.7}, line),
-                ({"type": "rule", "strokeWidth": 2}, {**places, **ends, **by_series}),
+                ({"type": "rule", "strokeWidth": 2}, {**places, **interval, **by_series}),
                 ({"type": "point", "filled": True, "size": 80, "opacity": 1}, {**places, **by_series, **shape}),
             ]
         case "published":
@@ -121,7 +123,7 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
     if axis.share:
         style["format"] = "~%"
     elif axis.whole:
-        style |= {"format": "~s", "tickMinStep": 1}
+        style |= {"labelExpr": "format(datum.value, '~s')", "tickMinStep": 1}
     style["tickCount"] = 5
     if axis.scale in ("log", "symlog") and reach is not None:
         style |= {"values": ticks(*reach, axis.scale), "labelOverlap": "greedy"}
