@@ -105,6 +105,11 @@ class Figure:
         """Return the names of the series in the order of the traces; a level belongs to no legend."""
         return list(dict.fromkeys(trace.series for trace in self.traces if trace.kind not in ("level", "map")))
 
+    @property
+    def scattered(self) -> bool:
+        """Whether single runs are points in it."""
+        return any(trace.kind == "point" for trace in self.traces)
+
 
 def percent(value: float) -> str:
     """Return a share in percent, with the digits that a small one needs.
@@ -147,7 +152,8 @@ def ends(figure: Figure, name: str) -> tuple[float, float] | None:
     axis, fields = (figure.x, ("x",)) if name == "x" else (figure.y, ("y", "low", "high"))
     values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if _finite(v)]
     values += [end for end in (axis.low, axis.high) if values and end is not None]
-    return (min(values), max(values)) if values else None
+    beyond = 1.1 if figure.scattered else 1.0  # such axes are wider than their values
+    return (min(values) / beyond, max(values) * beyond) if values else None
 
 
 def ticks(low: float, high: float, scale: str) -> list[float]:

@@ -116,6 +116,7 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
             places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(trace.x))]
             axes.bar(places, y, width, color=colour, label=trace.series, edgecolor="black", linewidth=0.4)
             axes.set_xticks(range(len(trace.x)), trace.x)
+            axes.margins(y=0.5)  # the legend's place
         case "point":
             x = [float("nan") if value is None else value for value in trace.x]
             axes.plot(x, y, marker, color=colour, markersize=2.2, alpha=0.6, label=trace.series, zorder=2)
@@ -145,7 +146,7 @@ def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) 
             handle.set_minor_locator(NullLocator())
             handle.set_minor_formatter(NullFormatter())
     elif axis.whole:
-        handle.set_major_locator(MaxNLocator(integer=True))
+        handle.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
     if axis.share:
         handle.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     elif axis.whole or axis.scale != "linear":

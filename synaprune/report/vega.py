@@ -62,14 +62,14 @@ def specification(figure: Figure) -> dict[str, Any]:
     layers = [layer for kind in kinds for layer in _layers(figure, kind)]
     if figure.absent_below is not None:
         layers.insert(0, _absent(figure))
-    size = {"width": "container", "height": 250, "autosize": {"type": "fit-x", "contains": "padding"}}
+    size = {"width": "container", "height": 330 if figure.scattered else 250, "autosize": {"type": "fit-x", "contains": "padding"}}
     return {**base, **size, "layer": layers}
 
 
 def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
     """Return the layers that draw the traces of one kind."""
     places = {name: _channel(name, axis, ends(figure, name)) for name, axis in (("x", figure.x), ("y", figure.y))}
-    if any(trace.kind == "point" for trace in figure.traces):
+    if figure.scattered:
         places["x"]["scale"]["padding"] = 14  # pixels, so that no mark is cut
     by_series = {"color": _by_series(figure, [colour(figure, series) for series in figure.series])}
     dashes = [DASHES[0] if figure.ordered else DASHES[i % len(DASHES)] for i in range(len(figure.series))]
@@ -120,10 +120,13 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
     scale |= {"zero": axis.low == 0} if axis.scale == "linear" else {}
     scale |= {"domainMin": axis.low} if axis.low is not None else {}
     scale |= {"domainMax": axis.high} if axis.high is not None else {}
+    # By an expression: the format of a log axis would leave out labels as it sees fit.
     if axis.share:
-        style["format"] = "~%"
+        style["labelExpr"] = "format(datum.value, '~%')"
     elif axis.whole:
         style |= {"labelExpr": "format(datum.value, '~s')", "tickMinStep": 1}
+    elif axis.scale != "linear":
+        style["labelExpr"] = "format(datum.value, '~g')"
     style["tickCount"] = 5
     if axis.scale in ("log", "symlog") and reach is not None:
         style |= {"values": ticks(*reach, axis.scale), "labelOverlap": "greedy"}

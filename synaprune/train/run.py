@@ -69,6 +69,11 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def page_path(self) -> Path:
+        """Where the page lies that shows the run."""
+        return self.folder / "report.html"
+
+    @property
     def tensorboard_path(self) -> Path:
         """Where the TensorBoard event files lie."""
         return self.folder / "tensorboard"
