@@ -1,4 +1,4 @@
-"""The command line: `synaprune train`, `eval`, `report`, `watch`, `sweep` and `recipes`. Thin: the library does the work.
+"""The command line: `synaprune train`, `eval`, `report`, `watch`, `sweep`, `recipes`. Thin: the library does the work.
 
 Heavy imports wait until a command needs them, so that `--help` answers at once.
 """
@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -165,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     report.set_defaults(run=_report, parser=report)
-    report.add_argument("places", metavar="RUN", type=Path, nargs="+", help="folder of a run, result, or folder of such")
+    report.add_argument(
+        "places", metavar="RUN", type=Path, nargs="+", help="folder of a run, result, or folder of such"
+    )
     report.add_argument("-o", "--out", metavar="FILE", type=Path, help="the page [RUN/report.html, or report.html]")
     report.add_argument("--figures", metavar="DIR", type=Path, help="also write the figures for papers, as SVG and PNG")
 
@@ -292,8 +295,7 @@ def _watch(options: argparse.Namespace, arguments: list[str]) -> None:
     with LiveServer(run, options.port or 0) as server:
         print(f"page: {server.address} (Ctrl-C ends it)", flush=True)
         watch(run, console)
-        while True:  # the page stays up after the last epoch
-            signal.pause()
+        threading.Event().wait()  # the page stays up after the last epoch
 
 
 def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:

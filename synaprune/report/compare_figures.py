@@ -13,7 +13,7 @@ from synaprune.report.records import Record
 from synaprune.train import results
 from synaprune.train.results import Estimate, Row
 
-__all__ = ["PUBLISHED", "compare_figures", "means"]
+__all__ = ["PUBLISHED", "compare_figures", "means", "with_few_series"]
 
 PUBLISHED = "published"
 SERIES = 12  # more would be told apart neither in a legend nor in a figure
@@ -66,7 +66,11 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
         figures += [
             _course(courses, "course-accuracy", "Accuracy over time", Axis("accuracy", share=True), f"{part}_accuracy"),
             _course(
-                courses, "course-connectivity", "Connectivity over time", Axis("connectivity", "log", share=True), "connectivity"
+                courses,
+                "course-connectivity",
+                "Connectivity over time",
+                Axis("connectivity", "log", share=True),
+                "connectivity",
             ),
         ]
     if not others:
@@ -157,11 +161,18 @@ def _against(
         )
         sources = dict.fromkeys(point.source for point in published)
         note += f" Hollow marks are published, one seed each, not measured here: {'; '.join(sources)}."
-    columns = [Column("run"), Column("point"), Column("seed", "number"), Column(x.title, "share" if x.share else "count")]
+    columns = [
+        Column("run"),
+        Column("point"),
+        Column("seed", "number"),
+        Column(x.title, "share" if x.share else "count"),
+    ]
     cells: list[list[Any]] = [
         [r.name, r.point, r.settings.get("seed"), value(r), r.metrics[f"{part}_accuracy"]] for r in records
     ]
-    cells += [[point.name, f"published: {point.source}", None, point.connectivity, point.accuracy] for point in published]
+    cells += [
+        [point.name, f"published: {point.source}", None, point.connectivity, point.accuracy] for point in published
+    ]
     table = Table([*columns, Column(accuracy, "share")], cells)
     return Figure(key, title, note, x, Axis(accuracy, share=True), traces, table)
 

@@ -45,8 +45,8 @@ def comparison_page(paths: Iterable[str | os.PathLike[str]]) -> str:
         f"<section><h2>Points</h2><p class=note>{html.text(NOTE)} Choose a head to sort.</p>",
         html.table(table, "Points", sortable=True, series=series),
         "</section></main>",
-        "<footer>Written by synaprune. Connectivity is non-zero weights over all weights of the layers; energy is that of"
-        " the operations alone, memory not counted.</footer>",
+        "<footer>Written by synaprune. Connectivity is non-zero weights over all weights of the layers; energy is that"
+        " of the operations alone, memory not counted.</footer>",
     ]
     return html.document(title, body, figures)
 

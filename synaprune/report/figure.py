@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 __all__ = ["Axis", "Column", "Figure", "Table", "Trace", "ends", "percent", "shown", "ticks", "wide"]
 
+MANY_DECADES = 10**2.7  # on which ticks at 2 and 5 would be too many
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -166,7 +168,7 @@ def ticks(low: float, high: float, scale: str) -> list[float]:
         return [0.0] if scale == "symlog" else []
     first = 0 if scale == "symlog" else math.floor(math.log10(low) + 1e-9)
     last = math.floor(math.log10(high) + 1e-9)
-    digits = (1,) if scale == "symlog" or last - first > 2 else (1, 2, 5)
+    digits = (1,) if scale == "symlog" or high / low > MANY_DECADES else (1, 2, 5)
     found = [float(f"{digit}e{decade}") for decade in range(first, last + 1) for digit in digits]
     if scale == "symlog":
         return [0.0, *(value for value in found if value <= high)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 __all__ = ["Histogram", "chosen", "common", "read"]
 
 
-
 class Histogram(NamedTuple):
     """Counts of values between `low` and `high`, in bins of equal width."""
 
     low: float
     high: float
-    counts: NDArray[np.float64]
+    counts: NDArray[Any]
 
 
 def read(folder: Path) -> dict[str, dict[int, Histogram]]:
@@ -53,7 +52,7 @@ def chosen(epochs: Sequence[int]) -> list[int]:
     return [epochs[index] for index in sorted({0, round(last / 4), round(last / 2), last})]
 
 
-def common(histograms: Sequence[Histogram], bins: int = 60) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+def common(histograms: Sequence[Histogram], bins: int = 60) -> tuple[NDArray[Any], list[NDArray[Any]]]:
     """Return the edges of common bins, of which 0 is one, and for each histogram the share of its values in each.
 
     A bin that is cut is taken as evenly filled.
@@ -69,7 +68,8 @@ def common(histograms: Sequence[Histogram], bins: int = 60) -> tuple[NDArray[np.
     shares = []
     for h in histograms:
         if h.low == h.high:  # all values are the same
-            cumulative = np.where(edges > h.low, 1.0, 0.0)
+            cumulative = np.where(edges >= h.low, 1.0, 0.0)
+            cumulative[0] = 0.0
         else:
             own = np.linspace(h.low, h.high, len(h.counts) + 1)
             total = np.concatenate([[0.0], np.cumsum(h.counts)])

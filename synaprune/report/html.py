@@ -89,9 +89,11 @@ def figure(f: Figure, with_legend: bool = True) -> str:
     kinds = {trace.kind for trace in f.traces}
     own = legend(f) if with_legend and len(f.series) > 1 else ""
     return (
-        f'<section id="{key}" aria-labelledby="title-{key}"><h2 id="title-{key}">{text(f.title)}</h2>{own}'
+        f'<section id="{key}" aria-labelledby="title-{key}">'
+        f'<h2 id="title-{key}">{text(f.title)}</h2>{own}'
         f'<div class="draw{" map" * ("map" in kinds)}" id="draw-{key}" role="img" aria-label="{text(f.title)}:'
-        f' {text(f.note)}"></div><p class="note">{text(f.note)}</p>{details("Table", table(f.table, f.title))}</section>'
+        f' {text(f.note)}"></div><p class="note">{text(f.note)}</p>'
+        f"{details('Table', table(f.table, f.title))}</section>"
     )
 
 

@@ -45,7 +45,9 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     >>> labels([{"method": "dense"}, {"method": "grad_r", "alpha": 0.1}, {"method": "grad_r", "alpha": 0.2}])
     (['dense', 'Grad R, alpha 0.1', 'Grad R, alpha 0.2'], ['dense', 'Grad R', 'Grad R'])
     """
-    varied = {str(one.get("method")): _varied([s for s in many if s.get("method") == one.get("method")]) for one in many}
+    varied = {
+        str(one.get("method")): _varied([s for s in many if s.get("method") == one.get("method")]) for one in many
+    }
     points, curves = [], []
     for settings in many:
         names = varied[str(settings.get("method"))]

@@ -3,7 +3,7 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const views = {};
-  const hidden = new Set();
+  const hidden = {}; // for each figure the series that are switched off
   const tip = document.getElementById("tip");
   const dot = document.getElementById("dot");
 
@@ -53,7 +53,7 @@
       let best = null;
       let least = 60 ** 2;
       for (const row of all) {
-        if (row.y == null || row.x == null || hidden.has(row.s)) continue;
+        if (row.y == null || row.x == null || hidden[figure.key].includes(row.s)) continue;
         const distance = (toX(row) - event.clientX) ** 2 + (toY(row) - event.clientY) ** 2;
         if (distance < least) [best, least] = [row, distance];
       }
@@ -79,6 +79,7 @@
     view.tooltip(() => {});
     await view.runAsync();
     views[figure.key] = view;
+    hidden[figure.key] = [];
     follow(view, figure, rows, box);
   };
 
@@ -88,15 +89,12 @@
       const legend = input.closest("fieldset");
       const off = [...legend.querySelectorAll("input:not(:checked)")].map((other) => other.value);
       const shared = "shared" in legend.dataset;
-      if (shared) {
-        hidden.clear();
-        off.forEach((series) => hidden.add(series));
-        document.querySelectorAll("tr[data-series]").forEach((row) => {
-          row.hidden = hidden.has(row.dataset.series);
-        });
-      }
       for (const key of shared ? Object.keys(views) : [legend.dataset.figure]) {
+        hidden[key] = off;
         views[key].signal("hidden", off).runAsync();
+      }
+      if (shared) {
+        for (const row of document.querySelectorAll("tr[data-series]")) row.hidden = off.includes(row.dataset.series);
       }
       hideTip();
     });
@@ -123,6 +121,15 @@
       body.append(...sorted.map(([, row]) => row));
     });
   });
+
+  // On paper two figures stand side by side; a drawing made for the screen would be shrunk, words and all.
+  addEventListener("beforeprint", () => {
+    const width = figures.length > 1 ? 340 : 680;
+    for (const figure of figures) {
+      if (figure.spec.width === "container") views[figure.key]?.width(width).run();
+    }
+  });
+  addEventListener("afterprint", () => dispatchEvent(new Event("resize")));
 
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
   document.addEventListener("scroll", hideTip, { passive: true });

@@ -41,7 +41,8 @@ def run_page(folder: str | os.PathLike[str], live: str = "") -> str:
     seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
     body = [
         f"<header><h1>{html.text(title)}</h1>",
-        f'<p class="note">{html.text(run.folder.resolve().name)}, after epoch {len(epochs)} of {settings["epochs"]}</p>',
+        f'<p class="note">{html.text(run.folder.resolve().name)}, after epoch {len(epochs)} of'
+        f" {settings['epochs']}</p>",
         html.tiles(_tiles(last, run.evaluation(len(epochs)), seconds)),
         "</header>",
         html.missing(missing),
@@ -106,7 +107,7 @@ def _origin(header: Mapping[str, Any], settings: Mapping[str, Any], run: Run) ->
         "seed": settings["seed"],
         "started": header.get("started", "unknown"),
         "commit": header.get("commit") or "unknown: not run from a checkout",
-        **{name: version for name, version in (header.get("versions") or {}).items()},
+        **(header.get("versions") or {}),
         "processor": f"{machine.get('processor', 'unknown')}, {machine.get('threads', '?')} threads",
         **({"GPU": gpu} if gpu else {}),
     }
@@ -122,6 +123,7 @@ def _origin(header: Mapping[str, Any], settings: Mapping[str, Any], run: Run) ->
             "of real connections": percent(three["connections"]),
         }
     return (
-        f"<section><h2>How it came about</h2><p>The command that repeats it:</p><pre><code>{html.text(again)}</code></pre>"
+        "<section><h2>How it came about</h2><p>The command that repeats it:</p>"
+        f"<pre><code>{html.text(again)}</code></pre>"
         f"{html.listing(facts)}{html.details('Settings', html.listing(values))}</section>"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from synaprune.report import histograms
@@ -26,7 +26,7 @@ def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
 
     """
     settings, epochs = run.header()["settings"], run.metrics()
-    figures, missing = over_epochs(epochs), []
+    figures, missing = _over_epochs(epochs), []
     if len(epochs) < settings.get("epochs", 0):
         missing.append(
             f"The run is not finished: {len(epochs)} of {settings['epochs']} epochs are there; "
@@ -55,14 +55,20 @@ def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
     return figures, missing
 
 
-def over_epochs(epochs: Epochs) -> list[Figure]:
+def _over_epochs(epochs: Epochs) -> list[Figure]:
     """Return what the metrics tell: accuracy, loss, connectivity, turnover, firing and silent neurons."""
     part, layers, neurons = part_of(epochs[-1]), list(epochs[-1]["layers"]), list(epochs[-1].get("neurons", {}))
 
     settled = _settled(epochs, part)
 
-    def line(series: str, value: Callable[[dict[str, Any]], Any]) -> Trace:
-        return Trace(series, [epoch["epoch"] for epoch in epochs], [value(epoch) for epoch in epochs])
+    def line(series: str, *keys: str, gap: bool = False) -> Trace:
+        """Return what lies at a path into the metrics; with `gap` zeros, which a logarithmic axis has not, are gaps."""
+        values = [_at(epoch, keys) for epoch in epochs]
+        return Trace(series, [epoch["epoch"] for epoch in epochs], [v or None for v in values] if gap else values)
+
+    def silent(name: str) -> Trace:
+        counts = [epoch["neurons"][name] for epoch in epochs]
+        return Trace(name, [epoch["epoch"] for epoch in epochs], [c["silent"] / c["neurons"] for c in counts])
 
     def figure(key: str, title: str, note: str, y: Axis, traces: list[Trace]) -> Figure:
         form = "share" if y.share else "count" if y.whole else "number"
@@ -76,8 +82,8 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
             f" epochs below {settled:.0%} are out of the picture.",
             Axis("accuracy", share=True, low=settled, high=1.0),
             [
-                line(part, lambda epoch: epoch[f"{part}_accuracy"]),
-                line("training", lambda epoch: epoch.get("train_accuracy")),
+                line(part, f"{part}_accuracy"),
+                line("training", "train_accuracy"),
             ],
         ),
         figure(
@@ -85,7 +91,7 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
             "Loss",
             "Mean over the training images of each epoch.",
             Axis("training loss", "log"),
-            [line("loss", lambda epoch: epoch.get("loss") or None)],
+            [line("loss", "loss", gap=True)],
         ),
         figure(
             "connectivity",
@@ -93,11 +99,8 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
             "Synapses that exist over all synapses, in total and per layer.",
             Axis("connectivity", "log", share=True, high=1.0),
             [
-                line("all", lambda epoch: epoch["connectivity"] or None),
-                *(
-                    line(layer_name(name), lambda epoch, name=name: epoch["layers"][name]["connectivity"] or None)
-                    for name in layers
-                ),
+                line("all", "connectivity", gap=True),
+                *(line(layer_name(name), "layers", name, "connectivity", gap=True) for name in layers),
             ],
         ),
         figure(
@@ -105,7 +108,7 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
             "Competition",
             "Synapses that went and came in each epoch; where both are equal, each newcomer has taken another's place.",
             Axis("synapses per epoch", "symlog", low=0.0, whole=True),
-            [line(key, lambda epoch, key=key: epoch.get(key)) for key in ("pruned", "regrown")],
+            [line(key, key) for key in ("pruned", "regrown")],
         ),
     ]
     if neurons:
@@ -115,7 +118,7 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
                 "Firing rates",
                 f"Spikes per neuron per time step on the {part} images, per layer of neurons.",
                 Axis("firing rate", low=0.0),
-                [line(name, lambda epoch, name=name: epoch["neurons"][name]["rate"]) for name in neurons],
+                [line(name, "neurons", name, "rate") for name in neurons],
             )
         )
         figures.append(
@@ -124,16 +127,17 @@ def over_epochs(epochs: Epochs) -> list[Figure]:
                 "Silent neurons",
                 f"Share of each layer's neurons that fired for none of the {part} images.",
                 Axis("silent neurons", share=True, low=0.0),
-                [
-                    line(
-                        name,
-                        lambda epoch, name=name: epoch["neurons"][name]["silent"] / epoch["neurons"][name]["neurons"],
-                    )
-                    for name in neurons
-                ],
+                [silent(name) for name in neurons],
             )
         )
     return figures
+
+
+def _at(metrics: Any, keys: Sequence[str]) -> Any:
+    """Return what lies at a path into nested metrics, None where there is nothing."""
+    for key in keys:
+        metrics = metrics.get(key) if isinstance(metrics, dict) else None
+    return metrics
 
 
 def _settled(epochs: Epochs, part: str) -> float:
@@ -179,7 +183,11 @@ def _distributions(
             )
             for step, share in zip(steps, shares)
         ]
-        columns = [Column("from", "number"), Column("to", "number"), *(Column(trace.series, "share") for trace in traces)]
+        columns = [
+            Column("from", "number"),
+            Column("to", "number"),
+            *(Column(trace.series, "share") for trace in traces),
+        ]
         bins = zip(edges[:-1].tolist(), edges[1:].tolist(), zip(*shares))
         rows = [[low, high, *map(float, values)] for low, high, values in bins]
         figures.append(

@@ -62,7 +62,11 @@ def specification(figure: Figure) -> dict[str, Any]:
     layers = [layer for kind in kinds for layer in _layers(figure, kind)]
     if figure.absent_below is not None:
         layers.insert(0, _absent(figure))
-    size = {"width": "container", "height": 330 if figure.scattered else 250, "autosize": {"type": "fit-x", "contains": "padding"}}
+    size = {
+        "width": "container",
+        "height": 330 if figure.scattered else 250,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+    }
     return {**base, **size, "layer": layers}
 
 
@@ -81,10 +85,13 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         "order": {"field": "i", "type": "quantitative"},
     }
     shape = {"shape": _by_series(figure, [SHAPES[i % len(SHAPES)] for i in range(len(figure.series))])}
+    drawn: list[tuple[dict[str, Any], dict[str, Any]]]
     match kind:
         case "line":
             thin = sum(trace.kind == "line" for trace in figure.traces) > 2 * COLOURS
-            drawn = [({"type": "line", "strokeWidth": 1 if thin else 2, "opacity": 0.6 if thin else 1, "clip": True}, line)]
+            drawn = [
+                ({"type": "line", "strokeWidth": 1 if thin else 2, "opacity": 0.6 if thin else 1, "clip": True}, line)
+            ]
         case "step":
             drawn = [({"type": "line", "interpolate": "step-after"}, line)]
         case "bar":
@@ -102,7 +109,7 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         case "published":
             drawn = [({"type": "point", "size": 90, "strokeWidth": 2, "fill": None}, {**places, **by_series, **shape})]
         case "level":
-            label = {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": INK, "fontSize": 12}
+            label: dict[str, Any] = {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": INK, "fontSize": 12}
             drawn = [
                 ({"type": "rule", "strokeDash": [2, 3], "color": INK}, {"y": places["y"]}),
                 (label, {"x": {"value": 0}, "y": places["y"], "text": {"field": "n"}}),
