@@ -95,7 +95,7 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         case "step":
             drawn = [({"type": "line", "interpolate": "step-after"}, line)]
         case "bar":
-            offset = {"xOffset": {"field": "s", "type": "nominal", "sort": figure.series}}
+            offset = {"xOffset": {"field": "s", "type": "nominal", "scale": {"domain": figure.series}}}
             drawn = [({"type": "bar"}, {**places, **by_series, **offset})]
         case "point":
             drawn = [({"type": "point", "filled": True, "size": 22, "opacity": 0.6}, {**places, **by_series, **shape})]

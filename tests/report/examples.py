@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from synaprune.train.run import Run
+from synaprune.train.run import Run, machine, versions
 from synaprune.train.settings import Settings
 
 
@@ -29,11 +29,13 @@ def write_run(
     folder, finished=3, connectivity=0.5, layer="fc1.weight", command=("synaprune", "train", "x"), **settings
 ):
     """Write a run without checkpoint and TensorBoard files."""
-    run, values = Run(folder), {"epochs": finished or 1, **settings}
-    run.create(Settings(**values), list(command))
+    run, values = Run(folder), Settings(**{"epochs": finished or 1, **settings})
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"settings": values.to_mapping(), "command": list(command), "versions": versions(), "machine": machine()}
+    run.settings_path.write_text(json.dumps(header))
     part = "validation" if settings.get("holdout") else "test"
-    for epoch in range(1, finished + 1):
-        run.append(metrics(epoch, connectivity, part, layer))
+    lines = [json.dumps(metrics(epoch, connectivity, part, layer)) for epoch in range(1, finished + 1)]
+    run.metrics_path.write_text("".join(f"{line}\n" for line in lines))
     return run
 
 
