@@ -6,6 +6,7 @@ elsewhere whose name was made to point here is refused.
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -19,17 +20,14 @@ from synaprune.train.run import Run
 
 __all__ = ["LiveServer"]
 
-# Asks every two seconds whether there is something new, and then loads the page again at the same place.
+# Asks every two seconds whether there is something newer than the page, and then loads it again at the same place.
 SCRIPT = """"use strict";
 (() => {
   const place = sessionStorage.getItem("place");
   if (place) addEventListener("load", () => setTimeout(() => scrollTo(0, Number(place)), 50));
-  let known = null;
   setInterval(async () => {
     try {
-      const stamp = await (await fetch("/stamp")).text();
-      known ??= stamp;
-      if (stamp === known) return;
+      if (await (await fetch("/stamp")).text() === STAMP) return;
       sessionStorage.setItem("place", scrollY);
       location.reload();
     } catch { /* the server is gone: what is shown stays */ }
@@ -88,10 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/stamp":
             self._answer(200, "text/plain", stamp(self.run))
         elif self.path == "/":
+            script = SCRIPT.replace("STAMP", json.dumps(stamp(self.run)))
             try:
-                page = run_page(self.run.folder, SCRIPT)
+                page = run_page(self.run.folder, script)
             except (UsageError, OSError) as error:  # no epoch is finished yet, or a file is just being written
-                page = html.document("synaprune", [f"<h1>Waiting</h1><p>{html.text(error)}</p>"], [], SCRIPT)
+                page = html.document("synaprune", [f"<h1>Waiting</h1><p>{html.text(error)}</p>"], [], script)
             self._answer(200, "text/html", page)
         else:
             self._answer(404, "text/plain", "there is only /")
