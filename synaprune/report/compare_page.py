@@ -31,7 +31,7 @@ def comparison_page(paths: Iterable[str | os.PathLike[str]]) -> str:
     """Return the page that compares runs, results and folders of them; raises as `gather`."""
     records, figures, missing = comparison(paths)
     points = len({record.point for record in records})
-    title = f"{records[0].settings['task']}: {points} points, {len(records)} runs"
+    title = f"{records[0].settings['task']}: {_count(points, 'point')}, {_count(len(records), 'run')}"
     table, series = _means(records)
     body = [
         f"<header><h1>{html.text(title)}</h1>",
@@ -77,3 +77,8 @@ def _shown(estimate: Estimate | None, form: str) -> str:
     digits = 2 if form == "nJ" else 0
     text = f"{scale * mean:,.{digits}f}"
     return text if half is None else f"{text} ± {scale * half:,.{digits}f}"
+
+
+def _count(number: int, name: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {name}{'s' * (number != 1)}"

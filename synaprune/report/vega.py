@@ -17,6 +17,7 @@ __all__ = ["COLOURS", "colour", "data", "specification"]
 COLOURS = 8  # of the style sheet
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 2, 2, 2])
 SHAPES = ("circle", "square", "triangle-up", "cross", "triangle-down", "diamond", "triangle-right", "triangle-left")
+ALL_LABELS = 8  # so many fit even on a phone
 MAP_WIDTH = 320  # at most, so that it fits a phone
 INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
 
@@ -136,7 +137,8 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
         style["labelExpr"] = "format(datum.value, '~g')"
     style["tickCount"] = 5
     if axis.scale in ("log", "symlog") and reach is not None:
-        style |= {"values": ticks(*reach, axis.scale), "labelOverlap": "greedy"}
+        values = ticks(*reach, axis.scale)
+        style |= {"values": values, "labelOverlap": len(values) > ALL_LABELS}
     return {"field": name, "type": "quantitative", "scale": scale, "axis": style}
 
 
