@@ -1,4 +1,4 @@
-"""The command line: `synaprune train`, `eval`, `sweep` and `recipes`. Thin: the library does the work.
+"""The command line: `synaprune train`, `eval`, `report`, `watch`, `sweep`, `recipes`. Thin: the library does the work.
 
 Heavy imports wait until a command needs them, so that `--help` answers at once.
 """
@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -156,6 +157,27 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
     evaluate.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, … [that of the run]")
 
+    report = commands.add_parser(
+        "report",
+        help="write one page that shows a run, or compares many",
+        description="Write one HTML file that shows a run, or compares runs, results and folders of them. It needs no"
+        " network and may be sent on as it is.",
+        epilog="example: synaprune report results/digits_sweep -o sweep.html --figures figures",
+        allow_abbrev=False,
+    )
+    report.set_defaults(run=_report, parser=report)
+    report.add_argument(
+        "places", metavar="RUN", type=Path, nargs="+", help="folder of a run, result, or folder of such"
+    )
+    report.add_argument("-o", "--out", metavar="FILE", type=Path, help="the page [RUN/report.html, or report.html]")
+    report.add_argument("--figures", metavar="DIR", type=Path, help="also write the figures for papers, as SVG and PNG")
+
+    watch = commands.add_parser("watch", help="show a running training", allow_abbrev=False)
+    watch.set_defaults(run=_watch, parser=watch)
+    watch.add_argument("folder", metavar="RUN", type=Path, help="folder of the run")
+    watch.add_argument("--live", action="store_true", help="also serve its page to this machine, kept fresh")
+    watch.add_argument("--port", metavar="N", type=int, help="port of that page [any that is free]")
+
     sweep = commands.add_parser(
         "sweep",
         help="train all points of a sweep file",
@@ -188,10 +210,10 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
 
     from rich.console import Console
 
-    from synaprune.report import training_figure
+    from synaprune.report import page, training_figure
     from synaprune.train import run
     from synaprune.train.display import Display
-    from synaprune.train.loop import train
+    from synaprune.train.loop import evaluate, train
 
     command = ["synaprune", *arguments]
     try:
@@ -210,17 +232,70 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         again = shlex.join(command if options.resume else [*command, "--resume"])
         raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
     _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
+    trained = run.Run(folder)
+    if trained.evaluation(metrics["epoch"]) is None:
+        trained.keep_evaluation(evaluate(folder, data_dir=options.data_dir))
     print(f"figure: {training_figure(folder)}")
+    page.write(page.run_page(folder), trained.page_path)
+    print(f"page: {trained.page_path}")
 
 
 def _eval(options: argparse.Namespace, arguments: list[str]) -> None:
     """Show what the checkpoint of a run can do."""
     from synaprune.train.display import measures
     from synaprune.train.loop import evaluate
+    from synaprune.train.run import Run
 
     metrics = evaluate(options.folder, data_dir=options.data_dir, device=options.device)
     _show(metrics, f"after epoch {metrics['epoch']}")
     print(*measures(metrics), sep="\n")
+    try:
+        Run(options.folder).keep_evaluation(metrics)
+    except OSError as error:  # the folder may be another's
+        warnings.warn(f"the figures are not kept for the report ({error.strerror or error})", stacklevel=1)
+
+
+def _report(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Write the page of a run or of a comparison, and the figures for papers."""
+    from synaprune.report import page, records
+    from synaprune.report.compare_page import comparison, comparison_page
+    from synaprune.report.run_figures import run_figures
+    from synaprune.train.run import Run
+
+    places = options.places
+    single = len(places) == 1 and records.is_run(places[0])
+    out = options.out or (Run(places[0]).page_path if single else Path("report.html"))
+    page.write(page.run_page(places[0]) if single else comparison_page(places), out)
+    print(f"page: {out}")
+    if options.figures is not None:
+        from synaprune.report.paper import write_figures
+
+        figures = run_figures(Run(places[0]))[0] if single else comparison(places)[1]
+        written = write_figures(figures, options.figures)
+        print(f"figures: {len(written)} files in {options.figures}")
+
+
+def _watch(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Show a run in the terminal, and with --live in the browser."""
+    from rich.console import Console
+
+    from synaprune.report.live import LiveServer
+    from synaprune.report.watch import watch
+    from synaprune.train.run import Run
+
+    run, console = Run(options.folder), Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    if options.port is not None and not options.live:
+        raise UsageError("argument --port: only allowed with --live")
+    if options.port is not None and not 0 <= options.port < 65536:
+        raise UsageError(f"argument --port: must be from 0 to 65535, not {options.port}")
+    if not options.live:
+        watch(run, console)
+        return
+    run.settings()  # what is no run is said before a server stands
+    with LiveServer(run, options.port or 0) as server:
+        print(f"page: {server.address} (Ctrl-C ends it)", flush=True)
+        watch(run, console)
+        threading.Event().wait()  # the page stays up after the last epoch
 
 
 def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def sentence(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["draw"], "unknown command 'draw'; there are train, eval, sweep, recipes"),
+        (["draw"], "unknown command 'draw'; there are train, eval, report, watch, sweep, recipes"),
         (["recipes", "--dta"], "unknown option '--dta'"),
         (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
         (["eval", "x", "--resume"], "unknown option '--resume'"),
@@ -70,6 +71,16 @@ def sentence(capsys):
         (["train", "mnist/best", "--data-dir", "nowhere"], "there is no folder 'nowhere', named by --data-dir"),
         (["eval", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
         (["eval", __file__], "test_cli.py' is a file, not the folder of a run"),
+        (["report"], "the following arguments are required: RUN"),
+        (["report", "nowhere"], "there is no run and no result 'nowhere'"),
+        (["report", "."], "'.' holds neither a run nor results; name the folder of a run"),
+        (["report", __file__], "test_cli.py' is damaged"),
+        (["report", "nowhere", "--figure", "x"], "unknown option '--figure'; did you mean '--figures'?"),
+        (["watch"], "the following arguments are required: RUN"),
+        (["watch", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
+        (["watch", "nowhere", "--live"], "'nowhere' holds no run: there is no settings.json"),
+        (["watch", "nowhere", "--port", "80"], "argument --port: only allowed with --live"),
+        (["watch", "nowhere", "--live", "--port", "65536"], "argument --port: must be from 0 to 65535, not 65536"),
         (["sweep"], "the following arguments are required: FILE"),
         (["sweep", "nowhere.toml"], "there is no sweep file 'nowhere.toml'"),
         (["sweep", EXAMPLE, "--jobs", "0"], "argument --jobs: must be at least 1, not 0"),
@@ -92,7 +103,7 @@ def test_an_unknown_key_in_a_recipe_names_recipe_and_nearest(tmp_path, capsys):
     assert sentence(capsys) == f"unknown setting 'epoch' in recipe '{path}'; did you mean 'epochs'?"
 
 
-def test_train_shows_progress_table_accuracy_and_figure(tmp_path, capsys):
+def test_train_shows_progress_table_accuracy_figure_and_page(tmp_path, capsys):
     folder = tmp_path / "run"
     assert cli.main([*SMALL, "--out", str(folder)]) == 0
     captured = capsys.readouterr()
@@ -100,8 +111,12 @@ def test_train_shows_progress_table_accuracy_and_figure(tmp_path, capsys):
     assert "fc1" in captured.out
     last = Run(folder).metrics()[-1]
     assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity" in captured.out
-    assert captured.out.splitlines()[-1] == f"figure: {folder / 'training.png'}"
-    assert (folder / "training.png").stat().st_size > 10_000
+    paths = [folder / "training.png", folder / "report.html"]
+    assert captured.out.splitlines()[-2:] == [f"figure: {paths[0]}", f"page: {paths[1]}"]
+    assert paths[0].stat().st_size > 10_000
+    page = paths[1].read_text(encoding="utf-8")
+    assert "Missing on this page" not in page  # what it has trained it has measured too
+    assert f"--out {folder}" in page
     settings = Run(folder).settings()
     assert (settings.width, settings.epochs, settings.alpha) == (16, 2, "auto")
 
@@ -112,6 +127,52 @@ def test_eval_prints_the_same_accuracy(trained, capsys):
     out = capsys.readouterr().out
     assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity, after epoch 2" in out
     assert "fc2" in out
+
+
+def test_eval_keeps_its_figures_for_the_report(trained, capsys):
+    kept = Run(trained).evaluation_path
+    kept.unlink()
+    assert cli.main(["report", str(trained)]) == 0
+    assert "were not measured after epoch 2" in (trained / "report.html").read_text(encoding="utf-8")
+    assert cli.main(["eval", str(trained)]) == 0
+    assert cli.main(["report", str(trained)]) == 0
+    assert "SOPs per image" in (trained / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    kept.unlink()
+    kept.with_name("evaluation.json.tmp").mkdir()  # cannot be written
+    assert cli.main(["eval", str(trained)]) == 0
+    assert "the figures are not kept for the report (Is a directory)" in capsys.readouterr().err
+    kept.with_name("evaluation.json.tmp").rmdir()
+
+
+def test_report_writes_where_it_is_told_and_figures_beside(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", str(trained), "-o", "mine.html", "--figures", "for paper"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "page: mine.html"
+    assert out[1] == f"figures: {len(os.listdir('for paper'))} files in for paper"
+    assert {"accuracy.svg", "accuracy.png", "inputs.svg"} <= set(os.listdir("for paper"))
+    assert cli.main(["report", str(trained), str(trained)]) == 0
+    assert capsys.readouterr().out == "page: report.html\n"
+    assert "1 point, 2 runs" in Path("report.html").read_text(encoding="utf-8")
+    assert cli.main(["report", str(trained), "-o", "no/page.html"]) == 2
+    assert sentence(capsys) == "there is no folder 'no' for the page; make it, or name another file with -o"
+
+
+def test_watch_shows_a_run(trained, capsys):
+    assert cli.main(["watch", str(trained)]) == 0
+    assert "epoch 2 of 2" in capsys.readouterr().out
+
+
+def test_watch_live_serves_the_page_until_it_is_interrupted(trained):
+    command = [sys.executable, "-m", "synaprune", "watch", str(trained), "--live"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[1]
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert "after epoch 2 of" in answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "synaprune: interrupted\n")
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):

@@ -21,6 +21,7 @@ def test_demo_keeps_its_promise(tmp_path):
     assert final["test_accuracy"] >= 0.95
     assert final["connectivity"] == 0.05
     assert f"figure: {tmp_path}" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"page: {tmp_path / 'report.html'}"
     assert all(word in done.stdout for word in ("fc1", "fc2", "connectivity", "firing rate", "test accuracy"))
     epochs = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert sum(json.loads(line)["seconds"] for line in epochs) < 60  # 4 s where nothing else runs

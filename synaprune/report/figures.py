@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.report.names import METHOD_NAMES
 from synaprune.train.checkpoint import replacing
 from synaprune.train.run import Run
 
@@ -21,16 +22,6 @@ __all__ = ["training_figure"]
 INK, MUTED, GRID = "#1d2733", "#7b8794", "#e6e9ed"
 BLUE, ORANGE, GREEN, RED = "#2166ac", "#e08214", "#1b9e77", "#c0392b"
 LAYERS = ("#92c5de", "#b8a9d9", "#a6d8b9", "#f4c58f", "#e6a9b8", "#c9c9a1", "#9fb8c8", "#d3b8a0")
-METHOD_NAMES = {
-    "dense": "dense",
-    "grad_r": "Grad R",
-    "granet": "GraNet",
-    "magnitude": "magnitude",
-    "magnitude_ste": "straight-through magnitude",
-    "rigl": "RigL",
-    "set": "SET",
-    "static": "static random",
-}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,

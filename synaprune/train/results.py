@@ -6,13 +6,13 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["NOTE", "Estimate", "Row", "cells", "load", "markdown", "read", "summary"]
+__all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "load", "markdown", "read", "summary"]
 
 NOTE = "± is half of the 95 % interval of the mean over the seeds (Student t)."
 
@@ -70,13 +70,13 @@ def read(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: (result["point"], result["settings"]["seed"]))
 
 
-def summary(results: Iterable[dict[str, Any]]) -> list[Row]:
+def summary(results: Iterable[dict[str, Any]], figures: Mapping[str, Sequence[str]] = FIGURES) -> list[Row]:
     """Return one row per point, in the order in which the points come first.
 
     The interval of the mean over n seeds is mean ± t·s/√n, with the sample's standard deviation s and the 97.5 %
     quantile t of Student's distribution with n − 1 degrees of freedom; it takes the seeds for independent draws
     from a normal distribution. A figure that not all results of a point have is left out. Where a point is a dense
-    network, SOPs are also given as a share of its own.
+    network, SOPs are also given as a share of its own. `figures` says where in the metrics each figure lies.
 
     Raises:
         MachineError: scikit-learn, which brings SciPy, is not installed.
@@ -87,9 +87,9 @@ def summary(results: Iterable[dict[str, Any]]) -> list[Row]:
         groups.setdefault(result["point"], []).append(result)
     rows = []
     for point, members in groups.items():
-        values = {title: [_figure(member["metrics"], path) for member in members] for title, path in FIGURES.items()}
-        figures = {title: _estimate(sample) for title, sample in values.items() if None not in sample}
-        rows.append(Row(point, tuple(sorted(member["settings"]["seed"] for member in members)), figures))
+        values = {title: [_figure(member["metrics"], path) for member in members] for title, path in figures.items()}
+        known = {title: _estimate(sample) for title, sample in values.items() if None not in sample}
+        rows.append(Row(point, tuple(sorted(member["settings"]["seed"] for member in members)), known))
     dense = next((row for row in rows if groups[row.point][0]["settings"].get("method") == "dense"), None)
     if dense is not None and "SOPs" in dense.figures:
         for row in rows:

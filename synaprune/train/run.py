@@ -6,7 +6,9 @@
 | `metrics.jsonl`          | one line per finished epoch                           |
 | `checkpoint.safetensors` | the state at the end of the last finished epoch       |
 | `tensorboard/`           | scalars and histograms                                |
+| `evaluation.json`        | the last measurement: accuracy, operations, energy    |
 | `training.png`           | the figure, drawn by the command line at the end      |
+| `report.html`            | the page, written by the command line at the end      |
 | `.lock`                  | empty; locked while a process trains into the folder  |
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +27,7 @@ from typing import Any
 
 import torch
 
+import synaprune
 from synaprune.errors import UsageError
 from synaprune.train import checkpoint
 from synaprune.train.settings import Settings
@@ -33,7 +37,7 @@ try:
 except ModuleNotFoundError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Run", "machine", "result", "versions"]
+__all__ = ["Run", "commit", "machine", "result", "versions"]
 
 STATE = {"epoch": int, "settings": dict, "model": dict, "optimizer": dict}
 
@@ -58,6 +62,16 @@ class Run:
     def checkpoint_path(self) -> Path:
         """Where the last finished epoch's state lies."""
         return self.folder / "checkpoint.safetensors"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """Where the last measurement of the checkpoint lies."""
+        return self.folder / "evaluation.json"
+
+    @property
+    def page_path(self) -> Path:
+        """Where the page lies that shows the run."""
+        return self.folder / "report.html"
 
     @property
     def tensorboard_path(self) -> Path:
@@ -111,6 +125,7 @@ class Run:
             "settings": settings.to_mapping(),
             "versions": versions(),
             "machine": machine(),
+            "commit": commit(),
             "command": list(command),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
@@ -188,6 +203,19 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
 
+    def keep_evaluation(self, figures: Mapping[str, Any]) -> None:
+        """Write what `synaprune.train.loop.evaluate` has measured."""
+        with checkpoint.replacing(self.evaluation_path) as file:
+            file.write(json.dumps(figures, indent=1).encode() + b"\n")
+
+    def evaluation(self, epoch: int) -> dict[str, Any] | None:
+        """Return the last measurement if it is whole and of this epoch, else None: it can be made anew."""
+        try:
+            figures = json.loads(self.evaluation_path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        return figures if isinstance(figures, dict) and figures.get("epoch") == epoch else None
+
     def cut(self, epoch: int) -> list[dict[str, Any]]:
         """Drop the lines of epochs after `epoch`: written, but not yet in a checkpoint when the run ended.
 
@@ -234,6 +262,20 @@ def result(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "versions": header["versions"],
         "machine": header["machine"],
     }
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this package lies in, marked where files differ; None outside one."""
+    git = ["git", "-C", str(Path(synaprune.__file__).parent)]
+    try:
+        # An installed package may lie in a checkout too, that of somebody else's project.
+        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
 
 
 def machine() -> dict[str, Any]:

@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import synaprune
 from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
 from synaprune.train import build, checkpoint
 from synaprune.train.loop import evaluate
-from synaprune.train.run import Run, fcntl, result
+from synaprune.train.run import Run, commit, fcntl, result
 from synaprune.train.sweep import Point, Sweep
 
 __all__ = ["State", "default_jobs", "run", "states"]
@@ -150,7 +149,7 @@ class _Child:
         self._run = Run(folder / state.point.name)
         self._log = folder / f"{state.point.name}.log"
         self._size, self._data_dir = 0, data_dir
-        self._commit = _commit()  # of the code that the child loads
+        self._commit = commit()  # of the code that the child loads
         arguments = ["train", sweep.recipe, *state.point.flags, f"--out={self._run.folder}"]
         if data_dir is not None:
             arguments.append(f"--data-dir={data_dir}")
@@ -211,7 +210,8 @@ class _Child:
                 " was changed meanwhile: delete the folder and run the sweep again"
             )
         # Beyond the last epoch's figures: operations, energy, connectivity in its three definitions.
-        found["metrics"] |= evaluate(self._run.folder, data_dir=self._data_dir)
+        kept = self._run.evaluation(found["metrics"]["epoch"])
+        found["metrics"] |= kept or evaluate(self._run.folder, data_dir=self._data_dir)
         record = {"point": point.label, "sweep": self._sweep.path.stem, "command": self._sweep.command(point)}
         record |= {"commit": self._commit} if self._commit else {}
         with checkpoint.replacing(self._sweep.result_path(point)) as file:
@@ -278,21 +278,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this package lies in, marked where files differ; None outside one."""
-    package = Path(synaprune.__file__).parent
-    git = ["git", "-C", str(package)]
-    try:
-        # An installed package may lie in a checkout too, that of somebody else's project.
-        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=True)
-        described = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
 
 
 def _cpus() -> int:

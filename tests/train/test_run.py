@@ -124,3 +124,29 @@ def test_result_sums_up(tmp_path):
     assert found["seconds"] == 3.5
     assert found["machine"]["cores"] >= 1
     json.dumps(found)
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module.synaprune, "__file__", str(tmp_path / "__init__.py"))
+    assert run_module.commit() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    (tmp_path / "__init__.py").touch()
+    assert run_module.commit() is None  # an installed package in somebody's checkout
+    for command in (["add", "."], ["commit", "-q", "-m", "y"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert head.startswith(run_module.commit())
+    (tmp_path / "__init__.py").write_text("# changed")
+    assert run_module.commit().endswith("-dirty")
+
+
+def test_an_evaluation_is_kept_for_its_epoch(tmp_path):
+    run = Run(tmp_path)
+    assert run.evaluation(3) is None
+    run.keep_evaluation({"epoch": 3, "energy": {"total_pj": 1.5}})
+    assert run.evaluation(3) == {"epoch": 3, "energy": {"total_pj": 1.5}}
+    assert run.evaluation(4) is None  # the run went on
+    run.evaluation_path.write_text("{")
+    assert run.evaluation(3) is None

@@ -246,22 +246,6 @@ def test_jobs_fill_the_processor(threads, jobs, written, monkeypatch):
     assert default_jobs(plan) == 1
 
 
-def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep_run.synaprune, "__file__", str(tmp_path / "__init__.py"))
-    assert sweep_run._commit() is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
-    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
-        subprocess.run([*git, *command], check=True)
-    (tmp_path / "__init__.py").touch()
-    assert sweep_run._commit() is None  # an installed package in somebody's checkout
-    for command in (["add", "."], ["commit", "-q", "-m", "y"]):
-        subprocess.run([*git, *command], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-    assert head.startswith(sweep_run._commit())
-    (tmp_path / "__init__.py").write_text("# changed")
-    assert sweep_run._commit().endswith("-dirty")
-
-
 REAL = """# Two small networks
 recipe = "digits/grad_r"
 results = "results"

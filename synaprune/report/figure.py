@@ -1,0 +1,179 @@
+"""A figure as data: what is drawn, on which axes, and the table behind it.
+
+The page (`vega`) and the files for papers (`paper`) are drawn from the same figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+__all__ = ["Axis", "Column", "Figure", "Table", "Trace", "ends", "percent", "shown", "ticks", "wide"]
+
+MANY_DECADES = 10**2.7  # on which ticks at 2 and 5 would be too many
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        title: what it measures.
+        scale: `linear`, `log`, `symlog` (counts that may be 0) or `band` (names).
+        share: values are shares of 1, shown in percent.
+        low: where the axis ends below, if it must.
+        high: where the axis ends above, if it must.
+        whole: ticks at whole numbers only.
+    """
+
+    title: str
+    scale: str = "linear"
+    share: bool = False
+    low: float | None = None
+    high: float | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Values that are drawn together.
+
+    Attributes:
+        series: what the legend calls them; traces of one series look alike.
+        x: positions; of a `level` none.
+        y: values; None where there is none.
+        kind: `line`, `step` (of a histogram), `bar`, `point`, `mean`, `level`, `published` or `map`.
+        low: lower ends of the intervals.
+        high: upper ends of the intervals.
+        names: what each point is, or all of them.
+        values: of a `map`, the value at each (x, y).
+    """
+
+    series: str
+    x: Sequence[Any]
+    y: Sequence[Any]
+    kind: str = "line"
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+    names: Sequence[str] | str = ""
+    values: Sequence[float] = ()
+
+
+class Column(NamedTuple):
+    """A column of a table; its form is `text`, `share`, `count` or `number`."""
+
+    title: str
+    form: str = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures of a figure; cells are values, or texts that are shown as they are."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        key: name of its files, and of its place in the page.
+        title: what it shows, in a few words.
+        note: what to look at, in a sentence or two.
+        x: the horizontal axis.
+        y: the vertical axis.
+        traces: what is drawn.
+        table: the same as figures.
+        absent_below: x up to which a synapse is absent; the zone is shaded.
+        ordered: the series are steps of one quantity, such as epochs.
+    """
+
+    key: str
+    title: str
+    note: str
+    x: Axis
+    y: Axis
+    traces: Sequence[Trace]
+    table: Table
+    absent_below: float | None = None
+    ordered: bool = False
+
+    @property
+    def series(self) -> list[str]:
+        """Return the names of the series in the order of the traces; a level belongs to no legend."""
+        return list(dict.fromkeys(trace.series for trace in self.traces if trace.kind not in ("level", "map")))
+
+    @property
+    def scattered(self) -> bool:
+        """Whether single runs are points in it."""
+        return any(trace.kind == "point" for trace in self.traces)
+
+
+def percent(value: float) -> str:
+    """Return a share in percent, with the digits that a small one needs.
+
+    >>> percent(0.97425), percent(0.0073), percent(0.00012), percent(1.0)
+    ('97.42 %', '0.73 %', '0.012 %', '100.00 %')
+    """
+    return f"{100 * value:.2f} %" if abs(value) >= 1e-3 or value == 0 else f"{100 * value:.2g} %"
+
+
+def shown(value: Any, form: str = "text") -> str:
+    """Return a cell as text.
+
+    >>> shown(0.5, "share"), shown(1234.4, "count"), shown(0.000123456, "number"), shown(None, "count")
+    ('50.00 %', '1,234', '0.0001235', '')
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str) or form == "text":
+        return str(value)
+    if form == "share":
+        return percent(value)
+    return f"{value:,.0f}" if form == "count" else f"{value:.4g}"
+
+
+def wide(title: str, traces: Iterable[Trace], form: str) -> Table:
+    """Return a table with a row for each x of the traces and a column for each trace."""
+    traces = list(traces)
+    by_x = [dict(zip(trace.x, trace.y)) for trace in traces]
+    rows = sorted({x for trace in traces for x in trace.x})
+    heads = [trace.names if isinstance(trace.names, str) and trace.names else trace.series for trace in traces]
+    return Table(
+        [Column(title, "number"), *(Column(head, form) for head in heads)],
+        [[x, *(values.get(x) for values in by_x)] for x in rows],
+    )
+
+
+def ends(figure: Figure, name: str) -> tuple[float, float] | None:
+    """Return the least and the largest value on axis `x` or `y`, intervals included; None where there is none."""
+    axis, fields = (figure.x, ("x",)) if name == "x" else (figure.y, ("y", "low", "high"))
+    values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if _finite(v)]
+    values += [end for end in (axis.low, axis.high) if values and end is not None]
+    beyond = 1.1 if figure.scattered else 1.0  # such axes are wider than their values
+    return (min(values) / beyond, max(values) * beyond) if values else None
+
+
+def ticks(low: float, high: float, scale: str) -> list[float]:
+    """Return the ticks of a `log` or `symlog` axis: 1, 2 and 5 in each decade, or only 1 where there are many.
+
+    >>> ticks(0.04, 1.0, "log"), ticks(0, 3000, "symlog")
+    ([0.05, 0.1, 0.2, 0.5, 1.0], [0.0, 1.0, 10.0, 100.0, 1000.0])
+    """
+    if high <= 0:
+        return [0.0] if scale == "symlog" else []
+    first = 0 if scale == "symlog" else math.floor(math.log10(low) + 1e-9)
+    last = math.floor(math.log10(high) + 1e-9)
+    digits = (1,) if scale == "symlog" or high / low > MANY_DECADES else (1, 2, 5)
+    found = [float(f"{digit}e{decade}") for decade in range(first, last + 1) for digit in digits]
+    if scale == "symlog":
+        return [0.0, *(value for value in found if value <= high)]
+    return [value for value in found if low * 0.999 <= value <= high * 1.001]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,76 @@
+"""What methods and settings are called in figures and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["METHOD_NAMES", "labels", "layer_name", "method_name", "part_of"]
+
+METHOD_NAMES = {
+    "dense": "dense",
+    "grad_r": "Grad R",
+    "granet": "GraNet",
+    "magnitude": "magnitude",
+    "magnitude_ste": "straight-through magnitude",
+    "rigl": "RigL",
+    "set": "SET",
+    "static": "static random",
+}
+# What two runs of one point may differ in.
+FREE = ("seed", "device", "threads")
+# What moves a run along the curve of its method.
+ALONG = ("alpha", "sparsity")
+
+
+def method_name(settings: Mapping[str, Any]) -> str:
+    """Return what the method of some settings is called."""
+    method = str(settings.get("method"))
+    return METHOD_NAMES.get(method, method)
+
+
+def layer_name(name: str) -> str:
+    """Return the name of a layer without what all of them have."""
+    return name.removesuffix(".weight")
+
+
+def part_of(metrics: Mapping[str, Any]) -> str:
+    """Return which images the accuracy is of."""
+    return "validation" if "validation_accuracy" in metrics else "test"
+
+
+def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Return for each settings of a comparison the name of its point and that of its curve.
+
+    A point is all runs that differ in nothing but the seed; it is named by its method, and by the settings in which
+    it differs from other points of that method. A curve is the points that differ only in how many synapses they keep.
+
+    >>> labels([{"method": "dense"}, {"method": "grad_r", "alpha": 0.1}, {"method": "grad_r", "alpha": 0.2}])
+    (['dense', 'Grad R, alpha 0.1', 'Grad R, alpha 0.2'], ['dense', 'Grad R', 'Grad R'])
+    """
+    varied = {
+        str(one.get("method")): _varied([s for s in many if s.get("method") == one.get("method")]) for one in many
+    }
+    points, curves = [], []
+    for settings in many:
+        names = varied[str(settings.get("method"))]
+        others = [name for name in names if name not in ALONG]
+        curve = [method_name(settings), *(_said(name, settings) for name in others)]
+        if "alpha" in names and "sparsity" in names:  # some have a budget, others a strength of the prior
+            curve.append("budget" if settings.get("alpha") in (None, "auto") else "fixed alpha")
+        kept = [_said(name, settings) for name in ALONG if name in names and settings.get(name) not in (None, "auto")]
+        points.append(", ".join([curve[0], *kept, *curve[1:]]))
+        curves.append(", ".join(curve))
+    return points, curves
+
+
+def _varied(many: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which these differ; one that a file does not know yet is not set."""
+    names = dict.fromkeys(name for settings in many for name in settings if name not in FREE)
+    return [name for name in names if len({repr(settings.get(name)) for settings in many}) > 1]
+
+
+def _said(name: str, settings: Mapping[str, Any]) -> str:
+    """Return a setting and its value in words."""
+    value = settings.get(name)
+    return f"{name.replace('_', ' ')} {'none' if value is None else value}"

@@ -1,0 +1,175 @@
+"""The figures as files for papers: SVG and PNG in the width of a column, readable in grey.
+
+Matplotlib draws them, from the same data as the page. Series differ by dash, by marker and by lightness, so that no
+colour is needed; words in the SVG stay words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from synaprune.errors import MachineError, UsageError
+from synaprune.report.figure import Axis, Figure, Trace, ends, ticks
+from synaprune.train.checkpoint import replacing
+
+__all__ = ["draw", "write_figures"]
+
+# Dark to light, so that neighbours differ in grey too.
+COLOURS = ("#08306b", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#e7298a", "#66a61e", "#666666")
+STEPS = ("#b3cde3", "#8c96c6", "#88419d", "#2d004b")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+MARKERS = "os^PvD><"
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "font.family": "sans-serif",
+    "axes.linewidth": 0.6,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.1,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "synaprune",  # the same data give the same file
+}
+COLUMN = (3.4, 2.4)  # inches: one column of the usual two
+
+
+def write_figures(figures: Iterable[Figure], folder: Path) -> list[Path]:
+    """Write each figure as SVG and PNG into a folder, which is made if absent, and return the files.
+
+    Raises:
+        UsageError: the folder is a file.
+        MachineError: a file cannot be written.
+
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"'{folder}' is a file; name a folder with --figures")
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for figure in figures:
+            with mpl.rc_context(STYLE):
+                drawing = draw(figure)
+                for form in ("svg", "png"):
+                    path = folder / f"{_file_name(figure.key)}.{form}"
+                    with replacing(path) as file:
+                        metadata = {"Date": None} if form == "svg" else None
+                        drawing.savefig(file, format=form, dpi=300, metadata=metadata, facecolor="white")
+                    written.append(path)
+    except MachineError:
+        raise
+    except OSError as error:
+        raise MachineError(f"the figures in '{folder}' cannot be written ({error.strerror})") from error
+    return written
+
+
+def draw(figure: Figure) -> Drawing:
+    """Return a figure as Matplotlib's."""
+    drawing = Drawing(figsize=COLUMN, layout="constrained")
+    axes = drawing.subplots()
+    if any(trace.kind == "map" for trace in figure.traces):
+        _map(axes, figure)
+        return drawing
+    if figure.absent_below is not None:
+        axes.axvspan(min(min(trace.x) for trace in figure.traces), figure.absent_below, color="0.93", linewidth=0)
+    for trace in figure.traces:
+        _trace(axes, figure, trace)
+    for name, axis in (("x", figure.x), ("y", figure.y)):
+        _axis(axes, name, axis, ends(figure, name))
+    if len(figure.series) > 1:
+        handles, names = axes.get_legend_handles_labels()
+        unique = dict(zip(names, handles))
+        axes.legend(unique.values(), unique.keys(), loc="best", ncols=2 if len(unique) > 6 else 1)
+    return drawing
+
+
+def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
+    """Draw one trace."""
+    if trace.kind == "level":
+        axes.axhline(trace.y[0], color="0.3", linestyle=(0, (1, 2)), linewidth=0.8, zorder=0)
+        axes.annotate(trace.names[0], (0.02, trace.y[0]), xycoords=("axes fraction", "data"), fontsize=6, va="bottom")
+        return
+    series = figure.series
+    index, steps = series.index(trace.series), max(len(series) - 1, 1)
+    colour = STEPS[round(3 * index / steps)] if figure.ordered else COLOURS[index % len(COLOURS)]
+    dash = DASHES[0 if figure.ordered else index % len(DASHES)]
+    marker = MARKERS[index % len(MARKERS)]
+    y = [float("nan") if value is None else value for value in trace.y]
+    match trace.kind:
+        case "line":
+            axes.plot(trace.x, y, color=colour, linestyle=dash, label=trace.series)
+        case "step":
+            axes.step(trace.x, y, where="post", color=colour, linestyle=dash, label=trace.series)
+        case "bar":
+            width = 0.8 / len(series)
+            places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(trace.x))]
+            axes.bar(places, y, width, color=colour, label=trace.series, edgecolor="black", linewidth=0.4)
+            axes.set_xticks(range(len(trace.x)), trace.x)
+            axes.margins(y=0.5)  # the legend's place
+        case "point":
+            x = [float("nan") if value is None else value for value in trace.x]
+            axes.plot(x, y, marker, color=colour, markersize=2.2, alpha=0.6, label=trace.series, zorder=2)
+        case "mean":
+            bars = [
+                (0.0, 0.0) if low is None or high is None else (value - low, high - value)
+                for value, low, high in zip(y, trace.low, trace.high)
+            ]
+            axes.errorbar(
+                trace.x, y, list(zip(*bars)), color=colour, linestyle=dash, marker=marker, markersize=4, capsize=2,
+                label=trace.series, zorder=3,
+            )  # fmt: skip
+        case "published":
+            axes.plot(trace.x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=trace.series)
+
+
+def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) -> None:
+    """Set scale, ticks and title of an axis."""
+    handle = axes.xaxis if name == "x" else axes.yaxis
+    handle.set_label_text(axis.title)
+    if axis.scale == "band":
+        return
+    if axis.scale != "linear":
+        (axes.set_xscale if name == "x" else axes.set_yscale)(axis.scale)
+        if reach is not None:
+            handle.set_ticks(ticks(*reach, axis.scale))
+            handle.set_minor_locator(NullLocator())
+            handle.set_minor_formatter(NullFormatter())
+    elif axis.whole:
+        handle.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
+    if axis.share:
+        handle.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    elif axis.whole or axis.scale != "linear":
+        handle.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    if name == "y":
+        axes.set_ylim(bottom=axis.low, top=axis.high)
+
+
+def _map(axes: Axes, figure: Figure) -> None:
+    """Draw a map: the darker the more, crossed out where there is nothing."""
+    trace = figure.traces[0]
+    columns, rows = max(trace.x) + 1, max(trace.y) + 1
+    values = [[0.0] * columns for _ in range(rows)]
+    for x, y, value in zip(trace.x, trace.y, trace.values):
+        values[y][x] = value
+    image = axes.imshow(values, cmap="Greys", vmin=0)
+    gone = [(x, y) for x, y, value in zip(trace.x, trace.y, trace.values) if value == 0]
+    axes.plot([x for x, _ in gone], [y for _, y in gone], "x", color="0.5", markersize=max(1.0, 40 / columns))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.figure.colorbar(image, ax=axes, label=f"{trace.series} per input")
+
+
+def _file_name(key: str) -> str:
+    """Return a key as the name of a file: layers may have any name."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in key).lstrip(".") or "figure"

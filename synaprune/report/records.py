@@ -1,0 +1,140 @@
+"""What a comparison is made of: run folders, result files, and folders of either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from synaprune.errors import UsageError
+from synaprune.report.names import labels, part_of
+from synaprune.train import results
+from synaprune.train.run import Run
+
+__all__ = ["Record", "gather", "is_run"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trained network: a run, or the result of a sweep's point.
+
+    Attributes:
+        name: of its folder or file.
+        settings: as it was trained.
+        metrics: of its last epoch, with all that was measured then.
+        seconds: of training.
+        epochs: the metrics of all epochs; none for a result, which has only the last.
+        given: what a sweep calls its point, if it is of one.
+        point: what it shares with the same settings under other seeds.
+        series: the curve that its point lies on.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    seconds: float
+    epochs: Sequence[dict[str, Any]] = ()
+    given: str = ""
+    point: str = field(default="", compare=False)
+    series: str = field(default="", compare=False)
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Whether this is the folder of a run."""
+    return Run(path).settings_path.is_file()
+
+
+def gather(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record], list[str]]:
+    """Return the records at these places, named and in the order given, and in words what is missing.
+
+    Raises:
+        UsageError: a place that holds neither run nor result, or a damaged one; nothing with a finished epoch; records
+            of different tasks, or judged on different images.
+
+    """
+    found: list[Record] = []
+    missing: list[str] = []
+    for path in paths:
+        for record in _records(Path(path)):
+            if isinstance(record, str):
+                missing.append(record)
+            elif record.epochs and len(record.epochs) < record.settings.get("epochs", 0):
+                missing.append(
+                    f"'{record.name}' is not finished: it stands at epoch {len(record.epochs)} of"
+                    f" {record.settings['epochs']}."
+                )
+                found.append(record)
+            else:
+                found.append(record)
+    if not found:
+        raise UsageError(missing[0].rstrip(".") if missing else "there is nothing to compare; name runs or results")
+    _check_comparable(found)
+    return _named(found), missing
+
+
+def _named(records: Sequence[Record]) -> list[Record]:
+    """Return the records with point and curve; by the names that a sweep gave, where those tell all points apart."""
+    points, curves = labels([record.settings for record in records])
+    given = [record.given for record in records]
+    if all(given) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
+        points = given
+    alone = {curve for curve in curves if len({point for point, c in zip(points, curves) if c == curve}) == 1}
+    curves = [point if curve in alone else curve for point, curve in zip(points, curves)]
+    return [replace(record, point=point, series=curve) for record, point, curve in zip(records, points, curves)]
+
+
+def _records(path: Path) -> Iterator[Record | str]:
+    """Yield what lies at a place: records, and a sentence for each run that has no finished epoch."""
+    if is_run(path):
+        yield _of_run(Run(path))
+        return
+    if path.is_file():
+        yield _of_result(path)
+        return
+    if not path.is_dir():
+        raise UsageError(f"there is no run and no result '{path}'")
+    files = sorted(path.glob("*.json"))
+    folders = sorted(folder for folder in path.iterdir() if is_run(folder))
+    if not files and not folders:
+        raise UsageError(f"'{path}' holds neither a run nor results; name the folder of a run, or one with such in it")
+    for folder in folders:
+        yield _of_run(Run(folder))
+    for file in files:
+        yield _of_result(file)
+
+
+def _of_run(run: Run) -> Record | str:
+    settings, epochs = run.settings().to_mapping(), run.metrics()
+    if not epochs:
+        return f"'{run.folder}' has no finished epoch to report."
+    metrics = epochs[-1] | (run.evaluation(len(epochs)) or {})
+    name = run.folder.resolve().name
+    given, of_sweep, _ = name.rpartition(f"-seed{settings['seed']}")
+    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
+    return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "")
+
+
+def _of_result(path: Path) -> Record:
+    result = results.load(path)
+    part = f"{part_of(result['metrics'])}_accuracy"
+    for key in (part, "connectivity"):
+        if not isinstance(result["metrics"].get(key), int | float):
+            raise UsageError(f"result '{path}' is damaged: its metrics hold no {key}; have the sweep make it anew")
+    return Record(path.stem, result["settings"], result["metrics"], result["seconds"], given=str(result["point"]))
+
+
+def _check_comparable(found: Sequence[Record]) -> None:
+    """Refuse what no figure can hold side by side."""
+    first = found[0]
+    for other in found[1:]:
+        one, two = first.settings.get("task"), other.settings.get("task")
+        if one != two:
+            raise UsageError(f"'{first.name}' is of task {one} and '{other.name}' of {two}; compare runs of one task")
+        one, two = part_of(first.metrics), part_of(other.metrics)
+        if one != two:
+            raise UsageError(
+                f"'{first.name}' was judged on the {one} images and '{other.name}' on the {two} images; compare runs"
+                " judged on the same"
+            )

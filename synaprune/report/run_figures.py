@@ -1,0 +1,273 @@
+"""The figures of one run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from synaprune.report import histograms
+from synaprune.report.figure import Axis, Column, Figure, Table, Trace, wide
+from synaprune.report.names import layer_name, part_of
+from synaprune.report.receptive import receptive_map
+from synaprune.train.run import Run
+
+__all__ = ["run_figures"]
+
+Epochs = Sequence[dict[str, Any]]
+EPOCH = Axis("epoch", whole=True)
+
+
+def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
+    """Return the figures of a run that has a finished epoch, and in words what is missing for the others.
+
+    Raises:
+        UsageError: its settings or metrics are damaged.
+
+    """
+    settings, epochs = run.header()["settings"], run.metrics()
+    figures, missing = _over_epochs(epochs), []
+    if len(epochs) < settings.get("epochs", 0):
+        missing.append(
+            f"The run is not finished: {len(epochs)} of {settings['epochs']} epochs are there; "
+            "`synaprune train … --resume` goes on."
+        )
+    by_tag = histograms.read(run.tensorboard_path)
+    figures += _distributions(by_tag, epochs, settings)
+    if not by_tag:
+        missing.append(f"The distributions of w and θ are missing: '{run.tensorboard_path}' holds no histograms.")
+    drawn = _receptive(run, epochs, settings)
+    if drawn is None:
+        missing.append(
+            f"The map of the first layer's synapses is missing: '{run.checkpoint_path}' has no such layer, or cannot be"
+            " read."
+        )
+    else:
+        figures.append(drawn)
+    evaluation = run.evaluation(len(epochs))
+    if evaluation is None or "operations" not in evaluation:
+        missing.append(
+            f"Synaptic operations and energy were not measured after epoch {len(epochs)}: `synaprune eval"
+            f" {run.folder}` does that, and keeps them for this page."
+        )
+    else:
+        figures.append(_operations(evaluation))
+    return figures, missing
+
+
+def _over_epochs(epochs: Epochs) -> list[Figure]:
+    """Return what the metrics tell: accuracy, loss, connectivity, turnover, firing and silent neurons."""
+    part, layers, neurons = part_of(epochs[-1]), list(epochs[-1]["layers"]), list(epochs[-1].get("neurons", {}))
+
+    settled = _settled(epochs, part)
+
+    def line(series: str, *keys: str, gap: bool = False) -> Trace:
+        """Return what lies at a path into the metrics; with `gap` zeros, which a logarithmic axis has not, are gaps."""
+        values = [_at(epoch, keys) for epoch in epochs]
+        return Trace(series, [epoch["epoch"] for epoch in epochs], [v or None for v in values] if gap else values)
+
+    def silent(name: str) -> Trace:
+        counts = [epoch["neurons"][name] for epoch in epochs]
+        return Trace(name, [epoch["epoch"] for epoch in epochs], [c["silent"] / c["neurons"] for c in counts])
+
+    def figure(key: str, title: str, note: str, y: Axis, traces: list[Trace]) -> Figure:
+        form = "share" if y.share else "count" if y.whole else "number"
+        return Figure(key, title, note, EPOCH, y, traces, wide("epoch", traces, form))
+
+    figures = [
+        figure(
+            "accuracy",
+            "Accuracy",
+            f"Share of images told apart, in training (augmented as the recipe says) and on the {part} images. Early"
+            f" epochs below {settled:.0%} are out of the picture.",
+            Axis("accuracy", share=True, low=settled, high=1.0),
+            [
+                line(part, f"{part}_accuracy"),
+                line("training", "train_accuracy"),
+            ],
+        ),
+        figure(
+            "loss",
+            "Loss",
+            "Mean over the training images of each epoch.",
+            Axis("training loss", "log"),
+            [line("loss", "loss", gap=True)],
+        ),
+        figure(
+            "connectivity",
+            "Connectivity",
+            "Synapses that exist over all synapses, in total and per layer.",
+            Axis("connectivity", "log", share=True, high=1.0),
+            [
+                line("all", "connectivity", gap=True),
+                *(line(layer_name(name), "layers", name, "connectivity", gap=True) for name in layers),
+            ],
+        ),
+        figure(
+            "turnover",
+            "Competition",
+            "Synapses that went and came in each epoch; where both are equal, each newcomer has taken another's place.",
+            Axis("synapses per epoch", "symlog", low=0.0, whole=True),
+            [line(key, key) for key in ("pruned", "regrown")],
+        ),
+    ]
+    if neurons:
+        figures.append(
+            figure(
+                "firing",
+                "Firing rates",
+                f"Spikes per neuron per time step on the {part} images, per layer of neurons.",
+                Axis("firing rate", low=0.0),
+                [line(name, "neurons", name, "rate") for name in neurons],
+            )
+        )
+        figures.append(
+            figure(
+                "silent",
+                "Silent neurons",
+                f"Share of each layer's neurons that fired for none of the {part} images.",
+                Axis("silent neurons", share=True, low=0.0),
+                [silent(name) for name in neurons],
+            )
+        )
+    return figures
+
+
+def _at(metrics: Any, keys: Sequence[str]) -> Any:
+    """Return what lies at a path into nested metrics, None where there is nothing."""
+    for key in keys:
+        metrics = metrics.get(key) if isinstance(metrics, dict) else None
+    return metrics
+
+
+def _settled(epochs: Epochs, part: str) -> float:
+    """Return where the axis of accuracies ends: early epochs that would flatten the rest may leave the picture."""
+    values = sorted(e[key] for e in epochs for key in (f"{part}_accuracy", "train_accuracy") if key in e)
+    settled = values[len(values) // 10]
+    return max(0.0, math.floor(100 * (settled - 0.15 * (1.0 - settled))) / 100)
+
+
+def _distributions(
+    by_tag: dict[str, dict[int, histograms.Histogram]], epochs: Epochs, settings: dict[str, Any]
+) -> list[Figure]:
+    """Return for each layer the distributions of w, and where there are latents those of θ, at chosen epochs."""
+    figures = []
+    latent = "θ" if settings.get("method") == "grad_r" else "the hidden weights z"
+    for tag in sorted(by_tag, key=lambda tag: (tag.split("/", 1)[1], tag)):
+        kind, _, layer = tag.partition("/")
+        found = {epoch: by_tag[tag][epoch] for epoch in by_tag[tag] if epoch <= len(epochs)}
+        if kind not in ("w", "theta") or not found:
+            continue
+        steps = histograms.chosen(sorted(found))
+        edges, shares = histograms.common([found[step] for step in steps])
+        symbol = "w" if kind == "w" else latent
+        below_zero = kind == "theta" and latent == "θ"
+        note = (
+            "Weights of the synapses that exist."
+            if kind == "w"
+            else "Every synapse counts, the absent ones too: those with θ at or below zero (shaded) have no weight."
+            if below_zero
+            else "Every synapse counts, the absent ones too."
+        )
+        if below_zero:
+            gone = ((step, epochs[step - 1]["layers"].get(layer, {}).get("connectivity")) for step in steps)
+            shares_gone = [f"{1 - left:.1%} at epoch {step}" for step, left in gone if left is not None]
+            note += f" Below zero: {', '.join(shares_gone)}."
+        traces = [
+            # A bin that was cut may hold less than half a synapse, which would be no more than noise on a log axis.
+            Trace(
+                f"epoch {step}",
+                edges.tolist(),
+                [*(value if value * found[step].counts.sum() >= 0.5 else None for value in share.tolist()), None],
+                "step",
+            )
+            for step, share in zip(steps, shares)
+        ]
+        columns = [
+            Column("from", "number"),
+            Column("to", "number"),
+            *(Column(trace.series, "share") for trace in traces),
+        ]
+        bins = zip(edges[:-1].tolist(), edges[1:].tolist(), zip(*shares))
+        rows = [[low, high, *map(float, values)] for low, high, values in bins]
+        figures.append(
+            Figure(
+                f"{kind}-{layer_name(layer)}",
+                f"Distribution of {symbol} in {layer_name(layer)}",
+                note,
+                Axis(symbol.split()[-1]),
+                Axis("share per bin", "log" if kind == "theta" else "linear", share=True),
+                traces,
+                Table(columns, rows),
+                absent_below=0.0 if below_zero else None,
+                ordered=True,
+            )
+        )
+    return figures
+
+
+def _receptive(run: Run, epochs: Epochs, settings: dict[str, Any]) -> Figure | None:
+    """Return the map of the first layer's surviving synapses, None where there is none."""
+    layer = next(iter(epochs[-1]["layers"]))
+    counts = receptive_map(run.checkpoint_path, layer, settings.get("task", ""))
+    if counts is None:
+        return None
+    rows, columns = counts.shape
+    lost = int((counts == 0).sum())
+    cells = [(x, y) for y in range(rows) for x in range(columns)]
+    return Figure(
+        "inputs",
+        f"Inputs of {layer_name(layer)}",
+        f"Synapses that each input still has, {counts.max():,} at most; {lost:,} of {counts.size:,} inputs have lost"
+        " all of theirs (crossed out).",
+        Axis("column", "band"),
+        Axis("row", "band"),
+        [
+            Trace(
+                "synapses",
+                [x for x, _ in cells],
+                [y for _, y in cells],
+                "map",
+                values=[int(counts[y, x]) for x, y in cells],
+            )
+        ],
+        Table(
+            [Column("row"), *(Column(str(x), "count") for x in range(columns))],
+            [[y, *counts[y].tolist()] for y in range(rows)],
+        ),
+    )
+
+
+def _operations(evaluation: dict[str, Any]) -> Figure:
+    """Return the operations of each layer, with and without the zeros among the weights."""
+    layers = evaluation["operations"]["layers"]
+    joules = evaluation.get("energy", {}).get("layers", {})
+    kinds = {
+        "SOPs": "effective_acs",
+        "SOPs, were no weight zero": "weight_blind_acs",
+        "MACs": "effective_macs",
+        "MACs, were no weight zero": "weight_blind_macs",
+    }
+    kinds = {title: key for title, key in kinds.items() if any(counts[key] for counts in layers.values())}
+    names = [layer_name(name) for name in layers]
+    return Figure(
+        "operations",
+        "Synaptic operations",
+        "Per image: additions by spikes (SOPs) and products with analog input (MACs), and how many there would be with"
+        f" the same spikes and no zero among the weights. Energy by the costs of"
+        f" {evaluation.get('energy', {}).get('table', {}).get('name', 'unknown')} arithmetic, memory not counted.",
+        Axis("layer", "band"),
+        Axis("operations per image", low=0.0, whole=True),
+        [Trace(title, names, [counts[key] for counts in layers.values()], "bar") for title, key in kinds.items()],
+        Table(
+            [Column("layer"), *(Column(title, "count") for title in kinds), Column("energy, nJ", "number")],
+            [
+                [
+                    layer_name(name),
+                    *(counts[key] for key in kinds.values()),
+                    joules[name] / 1e3 if name in joules else None,
+                ]
+                for name, counts in layers.items()
+            ],
+        ),
+    )

@@ -1,0 +1,52 @@
+"""Runs and results as files, made up: for what needs many of them, or bad ones."""
+
+from __future__ import annotations
+
+import json
+
+from synaprune.train.run import Run, machine, versions
+from synaprune.train.settings import Settings
+
+
+def metrics(epoch, connectivity=0.5, part="test", layer="fc1.weight"):
+    left = round(1000 * connectivity)
+    whole = {"synapses": 1000, "left": left, "connectivity": connectivity, "pruned": epoch, "regrown": 2 * epoch}
+    return {
+        "epoch": epoch,
+        "loss": 1 / epoch,
+        "train_accuracy": 1 - 0.5 / epoch,
+        f"{part}_accuracy": 1 - 0.6 / epoch,
+        "neurons": {"lif1": {"rate": 0.1, "silent": 3, "neurons": 10}},
+        "connectivity": connectivity,
+        "pruned": epoch,
+        "regrown": 2 * epoch,
+        "layers": {layer: whole},
+        "seconds": 1.5,
+    }
+
+
+def write_run(
+    folder, finished=3, connectivity=0.5, layer="fc1.weight", command=("synaprune", "train", "x"), **settings
+):
+    """Write a run without checkpoint and TensorBoard files."""
+    run, values = Run(folder), Settings(**{"epochs": finished or 1, **settings})
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"settings": values.to_mapping(), "command": list(command), "versions": versions(), "machine": machine()}
+    run.settings_path.write_text(json.dumps(header))
+    part = "validation" if settings.get("holdout") else "test"
+    lines = [json.dumps(metrics(epoch, connectivity, part, layer)) for epoch in range(1, finished + 1)]
+    run.metrics_path.write_text("".join(f"{line}\n" for line in lines))
+    return run
+
+
+def write_result(folder, point, accuracy, connectivity, seed=0, sops=None, **settings):
+    """Write the result of a sweep's point."""
+    figures = {**metrics(30, connectivity), "test_accuracy": accuracy}
+    if sops is not None:
+        figures["operations"] = {"total": {"effective_acs": sops}}
+        figures["energy"] = {"total_pj": 0.9 * sops}
+    content = {"point": point, "settings": Settings(seed=seed, **settings).to_mapping(), "metrics": figures}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{point}-seed{seed}.json"
+    path.write_text(json.dumps({**content, "seconds": 10.0 + seed}))
+    return path

@@ -1,0 +1,53 @@
+"""Figures as data."""
+
+from __future__ import annotations
+
+import pytest
+
+from synaprune.report.figure import Axis, Column, Figure, Table, Trace, ends, shown, ticks, wide
+
+EMPTY = Table([], [])
+X, Y = Axis("x"), Axis("y")
+
+
+def figure(*traces, x=X, y=Y):
+    return Figure("key", "title", "note", x, y, traces, EMPTY)
+
+
+def test_series_come_in_order_and_once_and_levels_are_none():
+    traces = [
+        Trace("b", [1], [1]),
+        Trace("a", [1], [1], "point"),
+        Trace("b", [2], [2]),
+        Trace("dense", [], [1], "level"),
+    ]
+    assert figure(*traces).series == ["b", "a"]
+
+
+def test_ends_see_intervals_and_fixed_ends_and_not_what_is_missing():
+    means = Trace("a", [2, 4], [0.5, None], "mean", [0.4, None], [0.7, None])
+    assert ends(figure(means), "y") == (0.4, 0.7)
+    assert ends(figure(means, y=Axis("y", high=1.0)), "y") == (0.4, 1.0)
+    assert ends(figure(means), "x") == (2, 4)
+    assert ends(figure(Trace("a", [], [], "line")), "y") is None
+    assert ends(figure(Trace("a", ["fc1"], [float("inf")], "bar")), "y") is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.02, 0.3, [0.02, 0.05, 0.1, 0.2]), (1e-6, 1.0, [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0])],
+)
+def test_logarithmic_ticks(low, high, expected):
+    assert ticks(low, high, "log") == expected
+
+
+def test_a_wide_table_has_a_row_for_each_x():
+    table = wide("epoch", [Trace("a", [1, 2], [0.1, 0.2]), Trace("b", [2, 3], [0.3, 0.4], names="run b")], "share")
+    assert table.columns == [Column("epoch", "number"), Column("a", "share"), Column("run b", "share")]
+    assert table.rows == [[1, 0.1, None], [2, 0.2, 0.3], [3, None, 0.4]]
+
+
+def test_cells_as_text():
+    assert shown("95 % ± 1", "share") == "95 % ± 1"
+    assert shown(float("nan"), "number") == ""
+    assert shown(0.05, "share") == "5.00 %"

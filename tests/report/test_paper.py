@@ -1,0 +1,77 @@
+"""Figures for papers: they exist, show something, can be read in grey, and are the same each time."""
+
+from __future__ import annotations
+
+import errno
+import os
+from xml.etree import ElementTree
+
+import matplotlib.image
+import pytest
+
+from examples import write_result
+from synaprune.errors import MachineError, UsageError
+from synaprune.report.compare_page import comparison
+from synaprune.report.figure import Axis, Figure, Table, Trace
+from synaprune.report.paper import COLOURS, DASHES, MARKERS, draw, write_figures
+from synaprune.report.run_figures import run_figures
+
+
+def test_every_figure_of_a_run_is_drawn_as_svg_and_png(trained, tmp_path):
+    figures, _ = run_figures(trained)
+    written = write_figures(figures, tmp_path / "new" / "figures")
+    assert [path.name for path in written[:2]] == ["accuracy.svg", "accuracy.png"]
+    assert len(written) == 2 * len(figures)
+    for path in written:
+        if path.suffix == ".png":
+            pixels = matplotlib.image.imread(path)[..., :3]
+            assert 900 < pixels.shape[1] < 1100  # a column of a paper at 300 dpi
+            assert (pixels.min(-1) < 0.5).mean() > 0.005
+        else:
+            ElementTree.parse(path)
+    text = (tmp_path / "new" / "figures" / "accuracy.svg").read_text()
+    assert ">epoch</text>" in text  # words stay words
+    again = write_figures(figures[:1], tmp_path / "again")
+    assert again[0].read_bytes() == written[0].read_bytes()
+
+
+def test_a_comparison_is_drawn(tmp_path):
+    for seed in (0, 1):
+        write_result(tmp_path, "dense", 0.98, 1.0, seed, method="dense")
+        write_result(tmp_path, "a", 0.95 + seed / 100, 0.1, seed, alpha=0.1)
+        write_result(tmp_path, "b", 0.9 + seed / 100, 0.01, seed, alpha=0.2)
+    drawing = draw(comparison([tmp_path])[1][0])
+    (axes,) = drawing.axes
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Grad R", "dense"]
+    assert [text.get_text() for text in axes.texts] == ["dense 98.00 %"]
+
+
+def test_series_can_be_told_apart_without_colour():
+    looks = [(DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS))]
+    assert len(set(looks)) == len(COLOURS)
+    lines = [Trace(str(index), [1, 2], [index, index + 1]) for index in range(4)]
+    drawing = draw(Figure("k", "t", "n", Axis("x"), Axis("y"), lines, Table([], [])))
+    assert {line.get_linestyle() for line in drawing.axes[0].lines} == {"-", "--"}  # "--" is any pattern of dashes
+
+
+def test_names_of_layers_may_hold_anything(tmp_path):
+    figure = Figure("w-../../x y$", "t", "n", Axis("x"), Axis("y"), [Trace("a$b", [1], [1])], Table([], []))
+    (svg, png) = write_figures([figure], tmp_path)
+    assert svg.parent == png.parent == tmp_path
+    assert svg.name == "w-.._.._x_y_.svg"
+
+
+def test_where_figures_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file; name a folder with --figures"):
+        write_figures([], tmp_path / "file")
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    figure = Figure("k", "t", "n", Axis("x"), Axis("y"), [Trace("a", [1], [1])], Table([], []))
+    with pytest.raises(MachineError, match=r"cannot be written \(Permission denied\)"):
+        write_figures([figure], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
