@@ -28,7 +28,7 @@ def _own_random_numbers():
 def make(settings=SETTINGS):
     data = build.dataset(settings, None, CPU)
     network = build.model(settings, data)
-    return data, network, build.optimizer(settings, network)
+    return data, network, build.optimizer(settings, network, 100)
 
 
 def run(settings, data, network, optimizer, epoch, report=None):
@@ -107,7 +107,7 @@ def test_augmentation_gets_images_strength_and_a_seeded_generator(monkeypatch):
     data = dataclasses.replace(digits, name="mnist")
     for _ in range(2):
         network = build.model(settings, data)
-        run(settings, data, network, build.optimizer(settings, network), 1)
+        run(settings, data, network, build.optimizer(settings, network, 100), 1)
     half = len(calls) // 2
     assert calls[:half] == calls[half:]
     assert {dtype for dtype, *_ in calls} == {torch.uint8}
