@@ -66,6 +66,7 @@ def written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep_run, "CHILD", FAKED)
     monkeypatch.setattr(sweep_run, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(sweep_run, "evaluate", lambda folder, data_dir: {"operations": {"total": str(folder.name)}})
 
     def write(text):
         Path("mine.toml").write_text(text)
@@ -92,6 +93,7 @@ def test_each_point_gets_one_result_and_none_is_trained_twice(written, monkeypat
     assert record["command"] == "synaprune train digits/grad_r --epochs=2 --threads=1 --lr=0.2 --seed=0"
     assert record["settings"] == plan.points[1].settings.to_mapping()
     assert record["metrics"]["epoch"] == 2
+    assert record["metrics"]["operations"] == {"total": "grad_r-lr-0.2-seed0"}  # what is measured when it is done
     assert str(Path.cwd()) not in json.dumps(record)
     before = [path.stat().st_mtime_ns for path in sorted(Path("results/mine").iterdir())]
     monkeypatch.setattr(subprocess, "Popen", refuse)
@@ -141,7 +143,7 @@ def test_what_was_trained_with_other_settings_is_refused_and_nothing_is_run(writ
     for own, sentence in (
         (
             ("alpha = 1", ""),
-            "'results/mine/a-seed0.json' was trained with alpha = 0.14, and the sweep says 1.0; move it",
+            "'results/mine/a-seed0.json' was trained with alpha = auto, and the sweep says 1.0; move it",
         ),
         (("", "lr = 1"), "'runs/mine/b-seed0' was trained with lr = 0.03, and the sweep says 1.0; delete it, or give"),
     ):
@@ -212,7 +214,8 @@ def test_no_child_outlives_a_sweep_that_is_killed(written):
     written(HEAD.replace("epochs = 2", LONG) + "[[points]]\nlr = [0.1, 0.2]\n")
     code = (
         "import sys; from synaprune.train import sweep, sweep_run\n"
-        "sweep_run.CHILD = sys.argv[1]; sweep_run.run(sweep.read('mine.toml'), jobs=2)"
+        "sweep_run.CHILD = sys.argv[1]; sweep_run.evaluate = lambda *_, **__: {}\n"
+        "sweep_run.run(sweep.read('mine.toml'), jobs=2)"
     )
     runs = [Run(f"runs/mine/grad_r-lr-{lr}-seed0") for lr in (0.1, 0.2)]
     with subprocess.Popen([sys.executable, "-c", code, FAKED]) as parent:
