@@ -1,0 +1,1 @@
+"""Fast inference of pruned spiking networks on an ordinary processor."""
