@@ -1,0 +1,203 @@
+"""The object that runs a network: checks inputs, shares samples among threads, reads out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from synaprune.engine import build
+from synaprune.engine.core import Core, Memory
+from synaprune.engine.graph import Network
+from synaprune.engine.layers import Flatten, Linear, Neuron, Vote
+from synaprune.engine.plan import LANES, plan
+from synaprune.errors import MachineError, UsageError
+
+__all__ = ["Engine"]
+
+log = logging.getLogger(__name__)
+
+SIDE_BY_SIDE = 4  # from so many samples on, networks without convolutions run 32 at once
+Job = Callable[[], tuple[bool, np.ndarray]]
+
+
+class Engine:
+    """Run a network, exactly and without PyTorch.
+
+    Args:
+        network: what to run.
+        threads: how many work on a call, on different samples or, where those are too few, on different channels.
+        backend: "c", "torch" or, by default, "c" where a C compiler works and else "torch", slowly, which is logged.
+
+    Raises:
+        MachineError: backend "c" without a C compiler that works.
+        UsageError: the network is too large.
+
+    """
+
+    def __init__(self, network: Network, threads: int = 1, backend: str | None = None) -> None:
+        if backend not in (None, "c", "torch"):
+            raise UsageError(f"backend must be 'c' or 'torch', not {backend!r}")
+        if type(threads) is not int or not 1 <= threads <= 1024:
+            raise UsageError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
+        self.network, self.threads = network, threads
+        self._last: tuple[np.ndarray, int] | None = None  # spikes of each layer of neurons, samples
+        self._lock = threading.Lock()
+        self._shapes = dict(zip(map(id, network.layers), network.shapes()))
+        self._neurons = [layer for layer in network.layers if isinstance(layer, Neuron)]
+        self.outputs = prod(self._shapes[id(self._neurons[-1])])
+        self._library = None
+        if backend != "torch":
+            try:
+                self._library = build.library()
+            except MachineError as error:
+                if backend == "c":
+                    raise
+                log.warning("%s; until then the network runs in PyTorch, which multiplies all its zeros", error)
+        self.backend = "torch" if self._library is None else "c"
+        if self._library is not None:
+            self._single = self._core(lanes=False)
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """Show the samples `x`, `[N, *input_shape]` or trains `[T, N, *input_shape]`, to neurons at rest.
+
+        Return float32 `[N, classes]`: spikes per time step ("rate") or spikes ("count"), the mean over voters.
+
+        Raises:
+            UsageError: `x` has another shape or type, or holds NaN, infinity or, in trains, other values than 0, 1.
+
+        """
+        x = self._checked(x)
+        samples = x.shape[self.network.coding == "spikes"]
+        counts = np.zeros((samples, self.outputs), np.int32)
+        run = self._run_torch if self.backend == "torch" else self._run
+        with self._lock:
+            spikes = run(x, counts)
+            self._last = spikes, samples
+        group = next((layer.group for layer in self.network.layers if isinstance(layer, Vote)), 1)
+        votes = counts.reshape(samples, -1, group).sum(2, dtype=np.int64)
+        return (votes / (group * (self.network.T if self.network.readout == "rate" else 1))).astype(np.float32)
+
+    @property
+    def spikes(self) -> dict[str, int]:
+        """Return how many spikes each layer of neurons sent in the last call, over all samples and time steps."""
+        return dict(zip(self._names(), map(int, self._recorded()[0])))
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """Return the spikes per neuron per time step of each layer of neurons in the last call."""
+        spikes, samples = self._recorded()
+        sizes = [prod(self._shapes[id(neuron)]) for neuron in self._neurons]
+        rates = [int(n) / max(1, size * samples * self.network.T) for n, size in zip(spikes, sizes)]
+        return dict(zip(self._names(), rates))
+
+    def trains(self, x: Any) -> list[np.ndarray]:
+        """Return the spikes `[T, N, *shape]` of each layer of neurons, bool, to look at single ones."""
+        if self._library is None:
+            raise UsageError(
+                "trains can be looked at where the engine is compiled; synaprune.engine.reference has them too"
+            )
+        x, axis = self._checked(x), int(self.network.coding == "spikes")
+        core, memories = self._single
+        found = []
+        for n in range(x.shape[axis]):
+            with self._lock:
+                core.run(memories[0], x.take([n], axis), self._steps(1), np.zeros((1, self.outputs), np.int32))
+                found.append([train.copy() for train in core.trains(memories[0], self.network.T)])
+        shapes = [self._shapes[id(neuron)] for neuron in self._neurons]
+        return [np.stack(layer, 1).reshape(self.network.T, -1, *shape) > 0 for layer, shape in zip(zip(*found), shapes)]
+
+    def _names(self) -> list[str]:
+        """Name each layer of neurons; where several have the same name, or none, by its place."""
+        names = [neuron.name or str(self.network.layers.index(neuron)) for neuron in self._neurons]
+        return names if len(set(names)) == len(names) else [f"{i}:{name}" for i, name in enumerate(names)]
+
+    def _recorded(self) -> tuple[np.ndarray, int]:
+        if self._last is None:
+            raise UsageError("no spikes were counted yet: call the engine first")
+        return self._last
+
+    def _checked(self, x: Any) -> np.ndarray:
+        """Return the input as contiguous float32 or, for trains, uint8."""
+        if hasattr(x, "detach"):
+            x = x.detach().cpu().numpy()
+        x = np.asarray(x)
+        if x.dtype.kind not in "biuf":
+            raise UsageError(f"the input must be an array of numbers, not of {x.dtype}")
+        network = self.network
+        trains = network.coding == "spikes"
+        free = isinstance(network.layers[0], Flatten) and x.ndim > 1 + trains
+        fits = x.shape[1 + trains :] == network.input_shape
+        if not fits and not (free and prod(x.shape[1 + trains :]) == prod(network.input_shape)):
+            wanted = ", ".join(map(str, [*(["T"] if trains else []), "N", *network.input_shape]))
+            raise UsageError(f"the input must have the shape [{wanted}], not {list(x.shape)}")
+        if trains and len(x) != network.T:
+            raise UsageError(f"the input must have T = {network.T} time steps, not {len(x)}")
+        if not trains:
+            with np.errstate(over="ignore"):  # what becomes infinite is refused later
+                return np.ascontiguousarray(x, np.float32)
+        with np.errstate(invalid="ignore"):
+            spikes = np.ascontiguousarray(x.astype(np.uint8))
+        if x.dtype.kind == "f" and not (spikes == x).all():
+            raise UsageError("the input holds other values than 0 and 1; this network takes spike trains")
+        return spikes
+
+    def _refuse(self) -> UsageError:
+        if self.network.coding == "spikes":
+            return UsageError("the input holds other values than 0 and 1; this network takes spike trains")
+        return UsageError("the input holds NaN or infinity; clean it before it is shown to the network")
+
+    def _steps(self, samples: int) -> tuple[int, int]:
+        size = prod(self.network.input_shape)
+        return size, size * samples
+
+    def _core(self, lanes: bool) -> tuple[Core, list[Memory]]:
+        layout = plan(self.network, self.threads, lanes)
+        return Core(self._library, layout, self.network.T, self.outputs), [Memory(layout.memory)]  # type: ignore[arg-type]
+
+    @cached_property
+    def _side_by_side(self) -> tuple[Core, list[Memory]] | None:
+        flat = all(isinstance(layer, Linear | Neuron | Flatten | Vote) for layer in self.network.layers)
+        return self._core(lanes=True) if flat else None
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads - 1, thread_name_prefix="synaprune")
+
+    def _run(self, x: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        many = len(counts) >= SIDE_BY_SIDE and self._side_by_side
+        core, memories = many or self._single
+        jobs = list(self._jobs(core, memories, x, counts, LANES if many else 1))
+        others = [self._pool.submit(job) for job in jobs[1:]]
+        results = [job() for job in jobs[:1]] + [other.result() for other in others]
+        if not all(sound for sound, _ in results):
+            raise self._refuse()
+        return sum((spikes for _, spikes in results), np.zeros(len(self._neurons), np.uint64))
+
+    def _jobs(self, core: Core, memories: list[Memory], x: np.ndarray, counts: np.ndarray, block: int) -> Iterator[Job]:
+        """Yield one call for each thread: shares of the samples, or ranks of one run where samples are too few."""
+        samples = len(counts)
+        blocks = -(-samples // block)
+        if blocks < self.threads:
+            for rank in range(self.threads if blocks else 0):
+                yield partial(core.run, memories[0], x, self._steps(samples), counts, rank, self.threads)
+            return
+        memories += [Memory(core.plan.memory) for _ in range(self.threads - len(memories))]
+        for thread, memory in enumerate(memories):
+            a, b = (min(samples, blocks * n // self.threads * block) for n in (thread, thread + 1))
+            part = x[:, a:b] if self.network.coding == "spikes" else x[a:b]
+            yield partial(core.run, memory, part, self._steps(samples), counts[a:b])
+
+    def _run_torch(self, x: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        from synaprune.engine import fallback
+
+        if (self.network.coding == "spikes" and (x > 1).any()) or not np.isfinite(x).all():
+            raise self._refuse()
+        spikes, counts[:] = fallback.run(self.network, x)
+        return spikes
