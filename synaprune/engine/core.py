@@ -12,12 +12,12 @@ from synaprune.engine.layers import Neuron
 from synaprune.engine.plan import KINDS, Plan, Step
 from synaprune.errors import MachineError
 
-__all__ = ["Core", "Memory"]
+__all__ = ["Core", "Memory", "Run"]
 
 
 class _Neuron(ctypes.Structure):
     _fields_ = [(name, c_int32) for name in ("leaky", "decay_input", "soft", "by_product")]
-    _fields_ += [(name, c_float) for name in ("tau", "threshold", "reset")]
+    _fields_ += [(name, c_float) for name in ("tau", "threshold", "reset")] + [("plain", c_int32)]
 
 
 NUMBERS = (
@@ -83,26 +83,13 @@ class Core:
     """
 
     def __init__(self, library: ctypes.CDLL, plan: Plan, T: int, outputs: int) -> None:
-        self.plan, self.outputs, self._library = plan, outputs, library
+        self.plan, self.library = plan, library
         self._kept: list[np.ndarray] = []
         self._steps = (_Step * len(plan.steps))(*(self._struct(step) for step in plan.steps))
-        self._network = _Network(T, len(plan.steps), outputs, plan.lanes, self._steps)
+        self.network = _Network(T, len(plan.steps), outputs, plan.lanes, self._steps)
         sizes = (c_int32 * 4)()
         library.synaprune_sizes(sizes)
         assert list(sizes) == [ctypes.sizeof(struct) for struct in (_Step, _Network, _Call, _Barrier)]
-
-    def run(
-        self, memory: Memory, x: np.ndarray, steps: tuple[int, int], counts: np.ndarray, rank: int = 0, ranks: int = 1
-    ) -> tuple[bool, np.ndarray]:
-        """Run the samples of `x`, whose samples and time steps are `steps` values apart, into `counts` `[N, outputs]`.
-
-        Each of several ranks makes this call, at the same time and with the same memory. Return whether the input
-        was sound, and the spikes of each layer that were counted here.
-        """
-        spikes = np.zeros(len(self.plan.trains), np.uint64)
-        call = _Call(x.ctypes.data, len(counts), *steps, counts.ctypes.data, spikes.ctypes.data, rank, ranks)
-        wild = self._library.synaprune_run(ctypes.byref(self._network), c_void_p(memory.address), ctypes.byref(call))
-        return not wild, spikes
 
     def trains(self, memory: Memory, T: int) -> list[np.ndarray]:
         """Return the spikes `[T, channels, height, width]` of each layer in the last sample that was run."""
@@ -126,11 +113,40 @@ class Core:
         return struct
 
 
+class Run:
+    """The calls of one thread, each with the same working memory.
+
+    Args:
+        core: what is run.
+        memory: of this thread alone or, with several ranks, of all of them: then each makes each call.
+        rank: which of the ranks this one is.
+        ranks: how many there are.
+
+    """
+
+    def __init__(self, core: Core, memory: Memory, rank: int = 0, ranks: int = 1) -> None:
+        self.core, self.memory = core, memory
+        self.spikes = np.zeros(len(core.plan.trains), np.uint64)
+        self._call = _Call(spikes=self.spikes.ctypes.data, rank=rank, ranks=ranks)
+        self._arguments = (ctypes.byref(core.network), c_void_p(memory.address), ctypes.byref(self._call))
+        self._run = core.library.synaprune_run
+
+    def __call__(self, x: np.ndarray, steps: tuple[int, int], counts: np.ndarray) -> bool:
+        """Run the samples of `x`, whose samples and time steps are `steps` values apart, into `counts` `[N, outputs]`.
+
+        Return whether the input was sound; `spikes` are then those of each layer that were counted here.
+        """
+        self.spikes.fill(0)
+        call = self._call
+        call.x, call.counts, call.samples = x.ctypes.data, counts.ctypes.data, len(counts)
+        call.x_sample, call.x_step = steps
+        return not self._run(*self._arguments)
+
+
 def _neuron(neuron: Neuron) -> _Neuron:
     tau = np.float32(neuron.tau if neuron.tau is not None else 1)
     exact = bool(np.frexp(tau)[0] == 0.5)  # a power of two: its reciprocal gives the same as division
     reset = 0.0 if neuron.reset is None else neuron.reset
-    return _Neuron(
-        *(neuron.tau is not None, neuron.decay_input, neuron.reset is None, exact),
-        *(1 / tau if exact else tau, neuron.threshold, reset),
-    )
+    leaky, soft = neuron.tau is not None, neuron.reset is None
+    plain = leaky and exact and neuron.decay_input and not soft and reset == 0
+    return _Neuron(leaky, neuron.decay_input, soft, exact, 1 / tau if exact else tau, neuron.threshold, reset, plain)

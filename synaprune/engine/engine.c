@@ -38,14 +38,14 @@ static int LOW_BIT(uint32_t x) { int n = 0; while (!(x >> n & 1)) n++; return n;
 static int COUNT_BITS(uint64_t x) { int n = 0; for (; x; x &= x - 1) n++; return n; }
 #endif
 
-#define LANES 32     /* pixels in a word */
-#define MAX_COUNT 32 /* bits of a pooled count */
+#define LANES 32 /* pixels in a word */
 
 enum kind { PLACE, PLACE_BITS, SHIFT, GATHER, POOL_MAX, POOL_SUM, CONV, CONV_ANALOG, LINEAR, LINEAR_ANALOG, COUNT };
 
 struct neuron {
     int32_t leaky, decay_input, soft, by_product; /* by_product: 1 / tau is exact, so that no division is needed */
     float tau, threshold, reset;
+    int32_t plain; /* leaky, decayed input, hard reset to 0, by_product: the papers' neuron, which has a way of its own */
 };
 
 /* One step. What the numbers mean for each kind is said where it is carried out. in and out are byte offsets. */
@@ -85,6 +85,10 @@ struct call {
 typedef struct { __m512 a, b; } v32;
 INLINE v32 fill(float x) { return (v32){_mm512_set1_ps(x), _mm512_set1_ps(x)}; }
 INLINE v32 load(const float *x) { return (v32){_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16)}; }
+INLINE void save(float *x, v32 y) { _mm512_storeu_ps(x, y.a), _mm512_storeu_ps(x + 16, y.b); }
+INLINE v32 look_up(const float *x, const int32_t *i) {
+    return (v32){_mm512_i32gather_ps(_mm512_loadu_si512(i), x, 4), _mm512_i32gather_ps(_mm512_loadu_si512(i + 16), x, 4)};
+}
 INLINE v32 add(v32 x, v32 y) { return (v32){_mm512_add_ps(x.a, y.a), _mm512_add_ps(x.b, y.b)}; }
 INLINE v32 sub(v32 x, v32 y) { return (v32){_mm512_sub_ps(x.a, y.a), _mm512_sub_ps(x.b, y.b)}; }
 INLINE v32 mul(v32 x, v32 y) { return (v32){_mm512_mul_ps(x.a, y.a), _mm512_mul_ps(x.b, y.b)}; }
@@ -110,6 +114,10 @@ typedef struct { __m256 v[4]; } v32;
 #define EACH(r, expression) v32 r; UNROLL for (int i = 0; i < 4; i++) r.v[i] = (expression); return r
 INLINE v32 fill(float x) { EACH(r, _mm256_set1_ps(x)); }
 INLINE v32 load(const float *x) { EACH(r, _mm256_loadu_ps(x + 8 * i)); }
+INLINE void save(float *x, v32 y) { UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(x + 8 * i, y.v[i]); }
+INLINE v32 look_up(const float *x, const int32_t *at) {
+    EACH(r, _mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)(at + 8 * i)), 4));
+}
 INLINE v32 add(v32 x, v32 y) { EACH(r, _mm256_add_ps(x.v[i], y.v[i])); }
 INLINE v32 sub(v32 x, v32 y) { EACH(r, _mm256_sub_ps(x.v[i], y.v[i])); }
 INLINE v32 mul(v32 x, v32 y) { EACH(r, _mm256_mul_ps(x.v[i], y.v[i])); }
@@ -135,6 +143,8 @@ typedef struct { float v[LANES]; } v32;
 #define EACH(r, expression) v32 r; for (int i = 0; i < LANES; i++) r.v[i] = (expression); return r
 INLINE v32 fill(float x) { EACH(r, x); }
 INLINE v32 load(const float *x) { EACH(r, x[i]); }
+INLINE void save(float *x, v32 y) { memcpy(x, y.v, sizeof y.v); }
+INLINE v32 look_up(const float *x, const int32_t *at) { EACH(r, x[at[i]]); }
 INLINE v32 add(v32 x, v32 y) { EACH(r, x.v[i] + y.v[i]); }
 INLINE v32 sub(v32 x, v32 y) { EACH(r, x.v[i] - y.v[i]); }
 INLINE v32 mul(v32 x, v32 y) { EACH(r, x.v[i] * y.v[i]); }
@@ -150,24 +160,26 @@ INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + (m & UINT32_C(
 
 /* ---- neurons ---- */
 
-/* Let 32 neurons live through one time step with the current x; return who fires. */
-INLINE uint32_t fire(const struct neuron *n, v32 *v, v32 x) {
-    v32 h, rest = fill(n->soft ? 0.0f : n->reset);
-    if (!n->leaky) {
+INLINE v32 at_rest(const struct neuron *n) { return fill(n->soft ? 0.0f : n->reset); }
+
+/* Let 32 neurons live through one time step with the current x; return who fires. plain is a constant at each call. */
+INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
+    const v32 threshold = fill(n->threshold), tau = fill(n->tau), rest = plain ? fill(0.0f) : at_rest(n);
+    v32 h;
+    if (plain) {
+        h = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
+    } else if (!n->leaky) {
         h = add(*v, x);
     } else {
-        v32 away = sub(*v, rest), tau = fill(n->tau);
+        v32 away = sub(*v, rest);
         if (n->decay_input) away = sub(x, away);
-        away = n->by_product ? mul(away, tau) : over(away, tau); /* tau is then 1 / tau */
+        away = n->by_product ? mul(away, tau) : over(away, tau);
         h = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
     }
-    v32 threshold = fill(n->threshold);
-    uint32_t fired = at_least(h, threshold);
-    *v = pick(fired, n->soft ? sub(h, threshold) : rest, h);
+    const uint32_t fired = at_least(h, threshold);
+    *v = pick(fired, !plain && n->soft ? sub(h, threshold) : rest, h);
     return fired;
 }
-
-INLINE v32 at_rest(const struct neuron *n) { return fill(n->soft ? 0.0f : n->reset); }
 
 /* The n-th of so many equal shares of a count begins here. */
 static int32_t share(int32_t count, int32_t n, int32_t shares) { return (int32_t)((int64_t)count * n / shares); }
@@ -175,7 +187,7 @@ static int32_t share(int32_t count, int32_t n, int32_t shares) { return (int32_t
 /* ---- convolution; with one pixel per sample, also a fully connected layer for 32 samples ---- */
 
 /* Sum the currents of one output channel, 32 pixels and n time steps, and fire; n is a constant at each call. */
-INLINE void conv_steps(const struct step *s, const uint32_t *bits, int32_t o, int n, v32 *v, uint32_t *fired) {
+INLINE void conv_steps(const struct step *s, const uint32_t *bits, int32_t o, int n, int plain, v32 *v, uint32_t *fired) {
     v32 sum[STEPS];
     v32 bias = fill(s->bias ? s->bias[o] : 0.0f);
     UNROLL for (int t = 0; t < n; t++) sum[t] = bias;
@@ -184,7 +196,7 @@ INLINE void conv_steps(const struct step *s, const uint32_t *bits, int32_t o, in
         v32 w = fill(s->value[k]);
         UNROLL for (int t = 0; t < n; t++) sum[t] = add_where(sum[t], m[t], w);
     }
-    UNROLL for (int t = 0; t < n; t++) fired[t] = fire(&s->neuron, v, sum[t]);
+    UNROLL for (int t = 0; t < n; t++) fired[t] = fire(&s->neuron, plain, v, sum[t]);
 }
 
 static uint64_t store(uint32_t *out, const uint32_t *fired, uint32_t valid, int32_t T) {
@@ -197,7 +209,7 @@ static uint64_t store(uint32_t *out, const uint32_t *fired, uint32_t valid, int3
 }
 
 /* where: word of channel, shift and tap, times T. Pixels lead: what 32 of them need of all channels is in the cache. */
-static uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to) {
+INLINE uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to, int plain) {
     const uint32_t *in = (const uint32_t *)(work + s->in);
     uint32_t *out = (uint32_t *)(work + s->out);
     uint64_t spikes = 0;
@@ -211,13 +223,13 @@ static uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used,
                 const uint32_t *bits = in + (size_t)j * T + t;
                 int n = T - t;
 #if STEPS >= 8
-                if (n >= 8) conv_steps(s, bits, o, n = 8, &v, fired); else
-                if (n >= 4) conv_steps(s, bits, o, n = 4, &v, fired); else
+                if (n >= 8) conv_steps(s, bits, o, n = 8, plain, &v, fired); else
+                if (n >= 4) conv_steps(s, bits, o, n = 4, plain, &v, fired); else
 #endif
 #if STEPS >= 2
-                if (n >= 2) conv_steps(s, bits, o, n = 2, &v, fired); else
+                if (n >= 2) conv_steps(s, bits, o, n = 2, plain, &v, fired); else
 #endif
-                conv_steps(s, bits, o, n = 1, &v, fired);
+                conv_steps(s, bits, o, n = 1, plain, &v, fired);
                 spikes += store(target + t, fired, s->valid[j] & used, n);
                 t += n;
             }
@@ -226,48 +238,39 @@ static uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used,
     return spikes;
 }
 
-/* The same current at each time step, from analog planes. where: place of channel and tap among the floats. */
-static uint64_t conv_analog(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to) {
-    const float *in = (const float *)(work + s->in);
-    uint32_t *out = (uint32_t *)(work + s->out);
+/* The same current at each time step, from analog planes. where: place of channel and tap among the floats.
+ * Two words of neurons at a time, for each waits for its own last step. */
+INLINE uint64_t conv_analog_words(const struct step *s, char *work, int32_t T, uint32_t used, int32_t o, int32_t j, int n,
+                                 int plain) {
+    const float *in = (const float *)(work + s->in) + (size_t)j * LANES;
+    uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)o * s->out_stride + s->out_lead + j) * T;
+    v32 v[2], sum[2];
     uint64_t spikes = 0;
-    for (int32_t o = from; o < to; o++) {
-        for (int32_t j = 0; j < s->words; j++) {
-            uint32_t *target = out + ((size_t)o * s->out_stride + s->out_lead + j) * T;
-            v32 v = at_rest(&s->neuron), sum = fill(s->bias ? s->bias[o] : 0.0f);
-            for (int32_t k = s->start[o]; k < s->start[o + 1]; k++)
-                sum = add(sum, mul(fill(s->value[k]), load(in + (size_t)j * LANES + s->where[k])));
-            for (int32_t t = 0; t < T; t++) {
-                uint32_t fired = fire(&s->neuron, &v, sum);
-                spikes += store(target + t, &fired, s->valid[j] & used, 1);
-            }
-        }
+    for (int i = 0; i < n; i++) {
+        v[i] = at_rest(&s->neuron);
+        sum[i] = fill(s->bias ? s->bias[o + i] : 0.0f);
+        for (int32_t k = s->start[o + i]; k < s->start[o + i + 1]; k++)
+            sum[i] = add(sum[i], mul(fill(s->value[k]), load(in + s->where[k])));
     }
+    for (int32_t t = 0; t < T; t++)
+        for (int i = 0; i < n; i++) {
+            const uint32_t fired = fire(&s->neuron, plain, &v[i], sum[i]);
+            spikes += store(out + (size_t)i * s->out_stride * T + t, &fired, s->valid[j] & used, 1);
+        }
+    return spikes;
+}
+
+INLINE uint64_t conv_analog(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to,
+                            int plain) {
+    uint64_t spikes = 0;
+    for (int32_t o = from; o < to; o += 2)
+        for (int32_t j = 0; j < s->words; j++)
+            spikes += o + 1 < to ? conv_analog_words(s, work, T, used, o, j, 2, plain)
+                                 : conv_analog_words(s, work, T, used, o, j, 1, plain);
     return spikes;
 }
 
 /* ---- fully connected layers for one sample: each input that spikes visits its list of synapses ---- */
-
-/* Fire 32 outputs from their currents, [output][step] with `steps` values for each output. */
-static uint64_t fire_outputs(const struct step *s, uint32_t *out, const float *sum, int32_t o, int32_t T, int32_t steps) {
-    v32 v = at_rest(&s->neuron);
-    uint64_t spikes = 0;
-    for (int32_t t = 0; t < T; t++) {
-        float x[LANES];
-        for (int i = 0; i < LANES; i++) x[i] = sum[(size_t)(o + i) * steps + (steps > 1 ? t : 0)];
-        uint32_t fired = fire(&s->neuron, &v, load(x));
-        spikes += store(out + ((size_t)s->out_lead + o / LANES) * T + t, &fired, s->valid[o / LANES], 1);
-    }
-    return spikes;
-}
-
-/* Begin a slice of the outputs, whole words of them, with their biases. */
-static void begin(const struct step *s, float *sum, int32_t slice, int32_t steps, int32_t *from, int32_t *to) {
-    *from = LANES * share(s->words, slice, s->slices);
-    *to = LANES * share(s->words, slice + 1, s->slices);
-    for (int32_t o = *from; o < *to; o++)
-        for (int32_t t = 0; t < steps; t++) sum[(size_t)o * steps + t] = s->bias ? s->bias[o] : 0.0f;
-}
 
 /* Add w to 8 time steps where the mask is all ones. */
 INLINE void add_steps(float *sum, const uint32_t *mask, float w) {
@@ -282,13 +285,14 @@ INLINE void add_steps(float *sum, const uint32_t *mask, float w) {
 }
 
 /* size: inputs of one channel; table: input of each bit of a channel; start: per slice, channel and input. */
-static uint64_t linear(const struct step *s, char *work, int32_t T, int32_t slice) {
+INLINE uint64_t linear(const struct step *s, char *work, int32_t T, int32_t slice, int plain) {
     const uint32_t *in = (const uint32_t *)(work + s->in);
     float *sum = (float *)(work + s->scratch);
     const int32_t steps = (T + 7) / 8 * 8;
-    int32_t from, to;
+    const int32_t from = LANES * share(s->words, slice, s->slices), to = LANES * share(s->words, slice + 1, s->slices);
     uint64_t spikes = 0;
-    begin(s, sum, slice, steps, &from, &to);
+    for (int32_t o = from; o < to; o++)
+        for (int32_t t = 0; t < steps; t++) sum[(size_t)o * steps + t] = s->bias ? s->bias[o] : 0.0f;
     for (int32_t c = 0; c < s->channels; c++) {
         const int32_t *start = s->start + (size_t)slice * ((size_t)s->channels * s->size + 1) + (size_t)c * s->size;
         for (int32_t j = 0; j < s->copies; j++) {
@@ -307,51 +311,68 @@ static uint64_t linear(const struct step *s, char *work, int32_t T, int32_t slic
             }
         }
     }
-    for (int32_t o = from; o < to; o += LANES) spikes += fire_outputs(s, (uint32_t *)(work + s->out), sum, o, T, steps);
+    for (int32_t o = from; o < to; o += LANES) {
+        uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)s->out_lead + o / LANES) * T;
+        v32 v = at_rest(&s->neuron);
+        for (int32_t t = 0; t < T; t++) {
+            float x[LANES];
+            for (int i = 0; i < LANES; i++) x[i] = sum[(size_t)(o + i) * steps + t];
+            const uint32_t fired = fire(&s->neuron, plain, &v, load(x));
+            spikes += store(out + t, &fired, s->valid[o / LANES], 1);
+        }
+    }
     return spikes;
 }
 
-static uint64_t linear_analog(const struct step *s, char *work, int32_t T, int32_t slice) {
+/* start: of each word of outputs, in rows of 32; where: input of each output of a row, the n-th of its list; a list
+ * that has ended goes on with weights of 0. Outputs are sorted by length of list within a slice; table: their places
+ * in scratch, where the currents wait. */
+INLINE uint64_t linear_analog(const struct step *s, char *work, int32_t T, int32_t slice, int plain) {
     const float *in = (const float *)(work + s->in);
-    float *sum = (float *)(work + s->scratch);
-    const int32_t *start = s->start + (size_t)slice * ((size_t)s->size + 1);
-    int32_t from, to;
+    float *sums = (float *)(work + s->scratch);
+    const int32_t from = share(s->words, slice, s->slices), to = share(s->words, slice + 1, s->slices);
     uint64_t spikes = 0;
-    begin(s, sum, slice, 1, &from, &to);
-    for (int32_t i = 0; i < s->size; i++) {
-        const float x = in[i];
-        if (x != 0.0f)
-            for (int32_t k = start[i]; k < start[i + 1]; k++) sum[s->where[k]] += s->value[k] * x;
+    for (int32_t j = from; j < to; j++) {
+        v32 sum = s->bias ? load(s->bias + (size_t)j * LANES) : fill(0.0f);
+        for (size_t k = (size_t)s->start[j] * LANES; k < (size_t)s->start[j + 1] * LANES; k += LANES)
+            sum = add(sum, mul(load(s->value + k), look_up(in, s->where + k)));
+        save(sums + (size_t)j * LANES, sum);
     }
-    for (int32_t o = from; o < to; o += LANES) spikes += fire_outputs(s, (uint32_t *)(work + s->out), sum, o, T, 1);
+    for (int32_t j = from; j < to; j++) {
+        uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)s->out_lead + j) * T;
+        v32 v = at_rest(&s->neuron);
+        const v32 sum = look_up(sums, s->table + (size_t)j * LANES);
+        for (int32_t t = 0; t < T; t++) {
+            const uint32_t fired = fire(&s->neuron, plain, &v, sum);
+            spikes += store(out + t, &fired, s->valid[j], 1);
+        }
+    }
     return spikes;
 }
 
 /* ---- rearranging bits ---- */
 
-/* Bits 32 j + shift … of a channel, time steps side by side; words outside of the channel are zero. */
-INLINE uint32_t shifted(const uint32_t *channel, int32_t stride, int32_t T, int32_t j, int32_t shift, int32_t t) {
-    const uint32_t low = j >= 0 && j < stride ? channel[(size_t)j * T + t] : 0;
-    const uint32_t high = j >= -1 && j + 1 < stride ? channel[((size_t)j + 1) * T + t] : 0;
-    return shift ? low >> shift | high << (32 - shift) : low;
+/* Or a channel into another of the same size, its string read from bit 32 words + bits on; zeros are around it. */
+INLINE void or_from(uint32_t *out, const uint32_t *in, int64_t size, int32_t T, int32_t words, int32_t bits) {
+    for (int high = 0; high < (bits ? 2 : 1); high++) {
+        const int64_t away = (int64_t)(words + high) * T;
+        const int64_t from = away < 0 ? -away : 0, to = away > 0 ? size - away : size;
+        if (high)
+            for (int64_t k = from; k < to; k++) out[k] |= in[k + away] << (32 - bits);
+        else
+            for (int64_t k = from; k < to; k++) out[k] |= in[k + away] >> bits;
+    }
 }
 
-/* table: the shifts, one for each copy. */
+/* table: the shifts in bits, one for each copy. */
 static void shift(const struct step *s, char *work, int32_t T, int32_t from, int32_t to) {
     const size_t size = (size_t)s->stride * T;
-    for (int32_t c = from; c < to; c++) {
-        const uint32_t *in = (const uint32_t *)(work + s->in) + c * size;
+    for (int32_t c = from; c < to; c++)
         for (int32_t i = 0; i < s->copies; i++) {
             uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)c * s->copies + i) * size;
-            const int32_t low = s->table[i];
-            if (low == 0) {
-                memcpy(out, in, size * sizeof *in);
-                continue;
-            }
-            for (size_t k = 0; k + T < size; k++) out[k] = in[k] >> low | in[k + T] << (32 - low);
-            for (size_t k = size - T; k < size; k++) out[k] = in[k] >> low;
+            memset(out, 0, size * sizeof *out);
+            or_from(out, (const uint32_t *)(work + s->in) + c * size, (int64_t)size, T, 0, s->table[i]);
         }
-    }
 }
 
 /* table: size pairs of a bit in the planes of a channel that go out, and of the bit that comes in. */
@@ -370,42 +391,38 @@ static void gather(const struct step *s, char *work, int32_t T, int32_t from, in
     }
 }
 
-/* The largest of a window, for spikes: any of them. table: size pairs of words and bits by which a tap is shifted. */
+/* The largest of a window, for spikes: any of them. table: size pairs of words and bits by which a tap is away. */
 static void pool_max(const struct step *s, char *work, int32_t T, int32_t from, int32_t to) {
+    const size_t size = (size_t)s->stride * T;
     for (int32_t c = from; c < to; c++) {
-        const uint32_t *in = (const uint32_t *)(work + s->in) + (size_t)c * s->stride * T;
-        uint32_t *out = (uint32_t *)(work + s->out) + (size_t)c * s->stride * T;
-        for (int32_t j = 0; j < s->stride; j++)
-            for (int32_t t = 0; t < T; t++) {
-                uint32_t any = 0;
-                for (int32_t k = 0; k < s->size; k++)
-                    any |= shifted(in, s->stride, T, j + s->table[2 * k], s->table[2 * k + 1], t);
-                out[(size_t)j * T + t] = any;
-            }
+        const uint32_t *in = (const uint32_t *)(work + s->in) + c * size;
+        uint32_t *out = (uint32_t *)(work + s->out) + c * size;
+        memset(out, 0, size * sizeof *out);
+        for (int32_t k = 0; k < s->size; k++)
+            or_from(out, in, (int64_t)size, T, s->table[2 * k], s->table[2 * k + 1]);
     }
 }
 
-/* The sum of a window as binary numbers, one plane for each bit. */
-static void pool_sum(const struct step *s, char *work, int32_t T, int32_t from, int32_t to) {
+/* The sum of a window as a binary number, one plane for each bit. scratch: one plane for each rank. */
+static void pool_sum(const struct step *s, char *work, int32_t T, int32_t from, int32_t to, int32_t rank) {
     const size_t size = (size_t)s->stride * T;
+    uint32_t *carry = (uint32_t *)(work + s->scratch) + rank * size;
     for (int32_t c = from; c < to; c++) {
         const uint32_t *in = (const uint32_t *)(work + s->in) + (size_t)c * s->bits_in * size;
         uint32_t *out = (uint32_t *)(work + s->out) + (size_t)c * s->bits_out * size;
-        for (int32_t j = 0; j < s->stride; j++)
-            for (int32_t t = 0; t < T; t++) {
-                uint32_t sum[MAX_COUNT] = {0};
-                for (int32_t k = 0; k < s->size; k++) {
-                    uint32_t carry = 0;
-                    for (int32_t b = 0; b < s->bits_out && (b < s->bits_in || carry); b++) {
-                        const uint32_t x = b < s->bits_in ? shifted(in + b * size, s->stride, T, j + s->table[2 * k],
-                                                                  s->table[2 * k + 1], t) : 0;
-                        const uint32_t half = sum[b] ^ x;
-                        const uint32_t over = (sum[b] & x) | (half & carry);
-                        sum[b] = half ^ carry;
-                        carry = over;
+        memset(out, 0, s->bits_out * size * sizeof *out);
+        for (int32_t k = 0; k < s->size; k++)
+            for (int32_t b = 0; b < s->bits_in; b++) {
+                memset(carry, 0, size * sizeof *carry);
+                or_from(carry, in + b * size, (int64_t)size, T, s->table[2 * k], s->table[2 * k + 1]);
+                for (int32_t d = b; d < s->bits_out; d++) {
+                    uint32_t *digit = out + d * size;
+                    for (size_t i = 0; i < size; i++) {
+                        const uint32_t both = digit[i] & carry[i];
+                        digit[i] ^= carry[i];
+                        carry[i] = both;
                     }
                 }
-                for (int32_t b = 0; b < s->bits_out; b++) out[b * size + (size_t)j * T + t] = sum[b];
             }
     }
 }
@@ -415,17 +432,18 @@ static void pool_sum(const struct step *s, char *work, int32_t T, int32_t from, 
 /* table: where each of size values goes. With lanes, sample n of a value is its n-th float. Return 1 for NaN, inf. */
 static int place(const struct step *s, char *work, const struct call *call, int64_t first, int32_t used) {
     float *out = (float *)(work + s->out);
-    int wild = 0;
-    for (int32_t n = 0; n < used; n++) {
-        const float *x = (const float *)call->x + (first + n) * call->x_sample;
+    const float *x = (const float *)call->x + first * call->x_sample;
+    uint32_t wild = 0;
+    for (int32_t n = 0; n < used; n++)
         for (int32_t i = 0; i < s->size; i++) {
             uint32_t bits;
-            memcpy(&bits, x + i, sizeof bits);
+            memcpy(&bits, x + n * call->x_sample + i, sizeof bits);
             wild |= (bits & UINT32_C(0x7f800000)) == UINT32_C(0x7f800000);
-            if (s->table[i] >= 0) out[(size_t)s->table[i] + n] = x[i];
         }
-    }
-    return wild;
+    for (int32_t i = 0; i < s->size; i++)
+        if (s->table[i] >= 0)
+            for (int32_t n = 0; n < used; n++) out[(size_t)s->table[i] + n] = x[n * call->x_sample + i];
+    return (int)wild;
 }
 
 /* table: which bit of the input, words of all channels in a row, each of size values is. Return 1 unless 0 or 1. */
@@ -475,25 +493,26 @@ static void meet(struct barrier *b, int32_t ranks) {
     }
 }
 
-static uint64_t carry_out(const struct step *s, char *work, int32_t T, uint32_t mask, int32_t rank, int32_t ranks) {
+INLINE uint64_t synapses(const struct step *s, char *work, int32_t T, uint32_t mask, int32_t rank, int32_t ranks, int plain) {
     const int32_t from = share(s->channels, rank, ranks), to = share(s->channels, rank + 1, ranks);
     uint64_t spikes = 0;
+    if (s->kind == CONV) return conv(s, work, T, mask, from, to, plain);
+    if (s->kind == CONV_ANALOG) return conv_analog(s, work, T, mask, from, to, plain);
+    for (int32_t slice = rank; slice < s->slices; slice += ranks)
+        spikes += s->kind == LINEAR ? linear(s, work, T, slice, plain) : linear_analog(s, work, T, slice, plain);
+    return spikes;
+}
+
+static uint64_t carry_out(const struct step *s, char *work, int32_t T, uint32_t mask, int32_t rank, int32_t ranks) {
+    const int32_t from = share(s->channels, rank, ranks), to = share(s->channels, rank + 1, ranks);
     switch (s->kind) {
-    case SHIFT: shift(s, work, T, from, to); break;
-    case GATHER: gather(s, work, T, from, to); break;
-    case POOL_MAX: pool_max(s, work, T, from, to); break;
-    case POOL_SUM: pool_sum(s, work, T, from, to); break;
-    case CONV: return conv(s, work, T, mask, from, to);
-    case CONV_ANALOG: return conv_analog(s, work, T, mask, from, to);
-    case LINEAR:
-        for (int32_t slice = rank; slice < s->slices; slice += ranks) spikes += linear(s, work, T, slice);
-        break;
-    case LINEAR_ANALOG:
-        for (int32_t slice = rank; slice < s->slices; slice += ranks) spikes += linear_analog(s, work, T, slice);
-        break;
+    case SHIFT: shift(s, work, T, from, to); return 0;
+    case GATHER: gather(s, work, T, from, to); return 0;
+    case POOL_MAX: pool_max(s, work, T, from, to); return 0;
+    case POOL_SUM: pool_sum(s, work, T, from, to, rank); return 0;
     default: break;
     }
-    return spikes;
+    return s->neuron.plain ? synapses(s, work, T, mask, rank, ranks, 1) : synapses(s, work, T, mask, rank, ranks, 0);
 }
 
 const char *synaprune_path(void) { return PATH; }

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from synaprune.engine import build
-from synaprune.engine.core import Core, Memory
+from synaprune.engine.core import Core, Memory, Run
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import Flatten, Linear, Neuron, Vote
-from synaprune.engine.plan import LANES, plan
+from synaprune.engine.plan import plan
 from synaprune.errors import MachineError, UsageError
 
 __all__ = ["Engine"]
@@ -24,7 +23,14 @@ __all__ = ["Engine"]
 log = logging.getLogger(__name__)
 
 SIDE_BY_SIDE = 4  # from so many samples on, networks without convolutions run 32 at once
-Job = Callable[[], tuple[bool, np.ndarray]]
+
+
+class _Runs(NamedTuple):
+    """Samples side by side in one run; runs with a memory each, and runs that share one."""
+
+    lanes: int
+    apart: list[Run]
+    together: list[Run]
 
 
 class Engine:
@@ -52,6 +58,10 @@ class Engine:
         self._shapes = dict(zip(map(id, network.layers), network.shapes()))
         self._neurons = [layer for layer in network.layers if isinstance(layer, Neuron)]
         self.outputs = prod(self._shapes[id(self._neurons[-1])])
+        self._axis = int(network.coding == "spikes")  # of the samples in the input
+        self._size = prod(network.input_shape)
+        self._group = next((layer.group for layer in network.layers if isinstance(layer, Vote)), 1)
+        self._unit = np.float32(self._group * (network.T if network.readout == "rate" else 1))
         self._library = None
         if backend != "torch":
             try:
@@ -62,7 +72,7 @@ class Engine:
                 log.warning("%s; until then the network runs in PyTorch, which multiplies all its zeros", error)
         self.backend = "torch" if self._library is None else "c"
         if self._library is not None:
-            self._single = self._core(lanes=False)
+            self._single = self._runs(lanes=False)
 
     def __call__(self, x: Any) -> np.ndarray:
         """Show the samples `x`, `[N, *input_shape]` or trains `[T, N, *input_shape]`, to neurons at rest.
@@ -74,15 +84,13 @@ class Engine:
 
         """
         x = self._checked(x)
-        samples = x.shape[self.network.coding == "spikes"]
-        counts = np.zeros((samples, self.outputs), np.int32)
-        run = self._run_torch if self.backend == "torch" else self._run
+        samples = x.shape[self._axis]
+        counts = np.empty((samples, self.outputs), np.int32)
         with self._lock:
-            spikes = run(x, counts)
-            self._last = spikes, samples
-        group = next((layer.group for layer in self.network.layers if isinstance(layer, Vote)), 1)
-        votes = counts.reshape(samples, -1, group).sum(2, dtype=np.int64)
-        return (votes / (group * (self.network.T if self.network.readout == "rate" else 1))).astype(np.float32)
+            self._last = (self._run_torch if self._library is None else self._run)(x, counts), samples
+        if self._group > 1:
+            counts = counts.reshape(samples, -1, self._group).sum(2)
+        return counts.astype(np.float32) / self._unit
 
     @property
     def spikes(self) -> dict[str, int]:
@@ -103,13 +111,13 @@ class Engine:
             raise UsageError(
                 "trains can be looked at where the engine is compiled; synaprune.engine.reference has them too"
             )
-        x, axis = self._checked(x), int(self.network.coding == "spikes")
-        core, memories = self._single
-        found = []
-        for n in range(x.shape[axis]):
+        x = self._checked(x)
+        run, found, counts = self._single.apart[0], [], np.empty((1, self.outputs), np.int32)
+        for n in range(x.shape[self._axis]):
             with self._lock:
-                core.run(memories[0], x.take([n], axis), self._steps(1), np.zeros((1, self.outputs), np.int32))
-                found.append([train.copy() for train in core.trains(memories[0], self.network.T)])
+                if not run(x.take([n], self._axis), (self._size, self._size), counts):
+                    raise self._refuse()
+                found.append([train.copy() for train in run.core.trains(run.memory, self.network.T)])
         shapes = [self._shapes[id(neuron)] for neuron in self._neurons]
         return [np.stack(layer, 1).reshape(self.network.T, -1, *shape) > 0 for layer, shape in zip(zip(*found), shapes)]
 
@@ -153,46 +161,45 @@ class Engine:
             return UsageError("the input holds other values than 0 and 1; this network takes spike trains")
         return UsageError("the input holds NaN or infinity; clean it before it is shown to the network")
 
-    def _steps(self, samples: int) -> tuple[int, int]:
-        size = prod(self.network.input_shape)
-        return size, size * samples
-
-    def _core(self, lanes: bool) -> tuple[Core, list[Memory]]:
+    def _runs(self, lanes: bool) -> _Runs:
+        assert self._library is not None
         layout = plan(self.network, self.threads, lanes)
-        return Core(self._library, layout, self.network.T, self.outputs), [Memory(layout.memory)]  # type: ignore[arg-type]
+        core = Core(self._library, layout, self.network.T, self.outputs)
+        first = Memory(layout.memory)
+        apart = [Run(core, Memory(layout.memory) if n else first) for n in range(self.threads)]
+        return _Runs(layout.lanes, apart, [Run(core, first, n, self.threads) for n in range(self.threads)])
 
     @cached_property
-    def _side_by_side(self) -> tuple[Core, list[Memory]] | None:
+    def _side_by_side(self) -> _Runs | None:
         flat = all(isinstance(layer, Linear | Neuron | Flatten | Vote) for layer in self.network.layers)
-        return self._core(lanes=True) if flat else None
+        return self._runs(lanes=True) if flat else None
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads - 1, thread_name_prefix="synaprune")
 
     def _run(self, x: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        many = len(counts) >= SIDE_BY_SIDE and self._side_by_side
-        core, memories = many or self._single
-        jobs = list(self._jobs(core, memories, x, counts, LANES if many else 1))
-        others = [self._pool.submit(job) for job in jobs[1:]]
-        results = [job() for job in jobs[:1]] + [other.result() for other in others]
-        if not all(sound for sound, _ in results):
-            raise self._refuse()
-        return sum((spikes for _, spikes in results), np.zeros(len(self._neurons), np.uint64))
-
-    def _jobs(self, core: Core, memories: list[Memory], x: np.ndarray, counts: np.ndarray, block: int) -> Iterator[Job]:
-        """Yield one call for each thread: shares of the samples, or ranks of one run where samples are too few."""
+        """Run all samples on all threads: different samples on each, or ranks of one run where those are too few."""
         samples = len(counts)
-        blocks = -(-samples // block)
-        if blocks < self.threads:
-            for rank in range(self.threads if blocks else 0):
-                yield partial(core.run, memories[0], x, self._steps(samples), counts, rank, self.threads)
-            return
-        memories += [Memory(core.plan.memory) for _ in range(self.threads - len(memories))]
-        for thread, memory in enumerate(memories):
-            a, b = (min(samples, blocks * n // self.threads * block) for n in (thread, thread + 1))
-            part = x[:, a:b] if self.network.coding == "spikes" else x[a:b]
-            yield partial(core.run, memory, part, self._steps(samples), counts[a:b])
+        runs = (samples >= SIDE_BY_SIDE and self._side_by_side) or self._single
+        steps = (self._size, self._size * samples)
+        if self.threads == 1:
+            run = runs.apart[0]
+            sound, spikes = run(x, steps, counts), run.spikes.copy()
+        else:
+            blocks = -(-samples // runs.lanes)
+            jobs = []
+            for n, run in enumerate(runs.together if blocks < self.threads else runs.apart):
+                a, b = (min(samples, blocks * i // self.threads * runs.lanes) for i in (n, n + 1))
+                if blocks < self.threads:
+                    a, b = 0, samples
+                jobs.append(partial(run, x[:, a:b] if self._axis else x[a:b], steps, counts[a:b]))
+            others = [self._pool.submit(job) for job in jobs[1:]]
+            sound = all([jobs[0](), *(other.result() for other in others)])
+            spikes = sum((job.func.spikes for job in jobs), np.zeros(len(self._neurons), np.uint64))  # type: ignore[attr-defined]
+        if not sound:
+            raise self._refuse()
+        return spikes
 
     def _run_torch(self, x: np.ndarray, counts: np.ndarray) -> np.ndarray:
         from synaprune.engine import fallback

@@ -158,30 +158,36 @@ class _Planner:
         if train is None:
             origin = self.allocate(inputs * 4)
             self.add("place", None, None, {"size": inputs, "out": origin}, table=_int32(np.arange(inputs)))
-            kind, rows, row = "linear_analog", inputs, sender
-            numbers = {"in": origin, "size": inputs, "scratch": self.allocate(target.words * LANES * 4)}
-            arrays = {}
-        else:
-            size = train.height * train.width
-            rows = train.channels * train.bits * size
-            bit, sender, receiver, values = _by_bits(train, sender, receiver, values)
-            row = (sender // size * train.bits + bit) * size + sender % size
-            table = np.zeros(train.words * LANES, np.int64)
-            table[_grid(train.height, train.width, train.pitch)] = np.arange(size)
-            steps = -(-self.T // 8) * 8
-            kind, arrays = "linear", {"table": _int32(table)}
-            numbers = {"channels": train.channels * train.bits, "size": size, "copies": train.words}
-            numbers["scratch"] = self.allocate(target.words * LANES * steps * 4)
+            slices = min(self.slices, target.words)
+            bounds = _bounds(target.words, slices)
+            length = np.bincount(receiver, minlength=target.words * LANES)
+            part = np.searchsorted(bounds, np.arange(len(length)), "right")
+            order = np.lexsort((-length, part))  # the outputs in the order in which they are worked on
+            table = np.argsort(order)
+            arrays = _rows(table[receiver], sender, values, target.words)
+            bias = _padded(layer.bias, target)
+            arrays |= {"table": _int32(table), "bias": None if bias is None else bias[order]}
+            numbers = {"in": origin, "slices": slices, "scratch": self.allocate(len(length) * 4)}
+            self.fire("linear_analog", index, None, target, numbers, arrays)
+            return target
+        size = train.height * train.width
+        rows = train.channels * train.bits * size
+        bit, sender, receiver, values = _by_bits(train, sender, receiver, values)
+        row = (sender // size * train.bits + bit) * size + sender % size
+        table = np.zeros(train.words * LANES, np.int64)
+        table[_grid(train.height, train.width, train.pitch)] = np.arange(size)
+        steps = -(-self.T // 8) * 8
+        kind, arrays = "linear", {"table": _int32(table)}
+        numbers = {"channels": train.channels * train.bits, "size": size, "copies": train.words}
+        numbers["scratch"] = self.allocate(target.words * LANES * steps * 4)
         # The list of each input, in each slice of the outputs; whole words of outputs, as engine.c cuts them.
         slices = min(self.slices, target.words) if len(values) > 10_000 else 1
-        bounds = np.arange(slices + 1) * target.words // slices * LANES
-        part = np.searchsorted(bounds, receiver, "right") - 1
+        part = np.searchsorted(_bounds(target.words, slices), receiver, "right") - 1
         order = np.lexsort((receiver, row, part))
         key = part[order] * rows + row[order]
         counts = np.searchsorted(key, np.arange(slices)[:, None] * rows + np.arange(rows + 1))
         arrays |= {"start": _int32(counts.reshape(-1)), "where": _int32(receiver[order]), "value": values[order]}
-        if layer.bias is not None:
-            arrays["bias"] = np.pad(layer.bias, (0, target.words * LANES - out))
+        arrays["bias"] = _padded(layer.bias, target)
         self.fire(kind, index, train, target, {**numbers, "slices": slices}, arrays)
         return target
 
@@ -287,6 +293,8 @@ class _Planner:
             "stride": train.stride,
         }
         numbers |= {"size": len(shifts), "bits_in": train.bits, "bits_out": bits}
+        if isinstance(layer, AvgPool):
+            numbers["scratch"] = self.allocate(self.slices * train.stride * self.T * 4)
         self.add("pool_max" if isinstance(layer, MaxPool) else "pool_sum", train, pooled, numbers, table=_int32(table))
         target = self.train_for(index + 1, out, self.pitch(index + 1, *out[1:]), pooled)
         row, column = np.divmod(np.arange(out[1] * out[2]), out[2])
@@ -436,6 +444,31 @@ def _taps(layer: Conv) -> np.ndarray:
 
 def _starts(receiver: np.ndarray, out: int) -> np.ndarray:
     return _int32(np.searchsorted(receiver, np.arange(out + 1)))
+
+
+def _bounds(words: int, slices: int) -> np.ndarray:
+    """Return the output at which each slice begins, and the end; as engine.c cuts them."""
+    return np.arange(slices + 1) * words // slices * LANES
+
+
+def _rows(receiver: np.ndarray, sender: np.ndarray, values: np.ndarray, words: int) -> dict[str, Any]:
+    """Lay the lists of 32 outputs side by side: row r of a word holds the r-th synapse of each of them."""
+    length = np.bincount(receiver, minlength=words * LANES)
+    depth = length.reshape(words, LANES).max(1)
+    if depth.sum() * LANES * 8 > MAX_MEMORY:
+        raise UsageError("the synapses of the first layer take more than 2 GiB; the network is too large")
+    order = np.argsort(receiver, kind="stable")
+    start = np.concatenate(([0], np.cumsum(depth)))
+    rank = np.empty(len(receiver), np.int64)
+    rank[order] = np.arange(len(receiver)) - np.repeat(np.cumsum(length) - length, length)
+    place = (start[receiver // LANES] + rank) * LANES + receiver % LANES
+    where, weights = np.zeros(start[-1] * LANES, np.int32), np.zeros(start[-1] * LANES, np.float32)
+    where[place], weights[place] = sender, values
+    return {"start": _int32(start), "where": where, "value": weights}
+
+
+def _padded(bias: np.ndarray | None, target: Train) -> np.ndarray | None:
+    return None if bias is None else np.pad(bias, (0, target.words * LANES - target.width))
 
 
 def _expand(
