@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from synaprune import cli
+from synaprune.export import read
 from synaprune.train import recipes, sweep, sweep_run
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
@@ -47,7 +49,7 @@ def sentence(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["draw"], "unknown command 'draw'; there are train, eval, sweep, recipes"),
+        (["draw"], "unknown command 'draw'; there are train, eval, export, sweep, recipes"),
         (["recipes", "--dta"], "unknown option '--dta'"),
         (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
         (["eval", "x", "--resume"], "unknown option '--resume'"),
@@ -70,6 +72,10 @@ def sentence(capsys):
         (["train", "mnist/best", "--data-dir", "nowhere"], "there is no folder 'nowhere', named by --data-dir"),
         (["eval", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
         (["eval", __file__], "test_cli.py' is a file, not the folder of a run"),
+        (["export", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
+        (["export", "nowhere", "--format", "onnx"], "unknown format 'onnx'; there is sparse"),
+        (["export", "nowhere", "--values", "int16"], "values must be fp32, fp16 or int8, not 'int16'; did you mean 'i"),
+        (["export", "nowhere", "--valeus", "fp16"], "unknown option '--valeus'; did you mean '--values'?"),
         (["sweep"], "the following arguments are required: FILE"),
         (["sweep", "nowhere.toml"], "there is no sweep file 'nowhere.toml'"),
         (["sweep", EXAMPLE, "--jobs", "0"], "argument --jobs: must be at least 1, not 0"),
@@ -112,6 +118,27 @@ def test_eval_prints_the_same_accuracy(trained, capsys):
     out = capsys.readouterr().out
     assert f"test accuracy {last['test_accuracy']:.2%} at {last['connectivity']:.2%} connectivity, after epoch 2" in out
     assert "fc2" in out
+
+
+@pytest.mark.parametrize(("values", "most"), [("fp32", 6), ("fp16", 4), ("int8", 3)])
+def test_export_prints_size_and_accuracy(values, most, trained, tmp_path, capsys):
+    path = tmp_path / "file"
+    arguments = ["export", str(trained), "--format", "sparse", "--values", values, "-o", str(path)]
+    assert cli.main(arguments) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    size, synapses = path.stat().st_size, read(path).synapses
+    assert first == f"{path}: {size:,} bytes, {size / synapses:.2f} per synapse"
+    assert size < most * synapses + 4000
+    before = Run(trained).metrics()[-1]["test_accuracy"]
+    found = re.fullmatch(rf"test accuracy (.*)% with weights as {values}, {before:.2%} in the run", second)
+    assert float(found[1]) == pytest.approx(100 * before, abs=1)
+
+
+def test_export_goes_to_the_folder_of_the_run(trained, capsys):
+    assert cli.main(["export", str(trained)]) == 0
+    assert capsys.readouterr().out.startswith(f"{trained / 'sparse-fp32.safetensors'}: ")
+    left = sum(layer["left"] for layer in Run(trained).metrics()[-1]["layers"].values())
+    assert read(trained / "sparse-fp32.safetensors").synapses == left
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):
@@ -258,6 +285,7 @@ def absent(name, *args):
 
 builtins.__import__ = absent
 from synaprune import cli
+from synaprune.export import read
 
 sys.exit(cli.main(arguments))
 """

@@ -65,7 +65,7 @@ def write(
         provenance: where the network comes from, as plain data for JSON.
 
     Raises:
-        UsageError: there are no such values, or a weight is too large for them.
+        UsageError: there are no such values, a weight is too large for them, or no file can be at `path`.
         MachineError: the disk is full.
 
     """
@@ -179,6 +179,8 @@ def _tensor(file: Any, name: str) -> np.ndarray:
 
 def _replace(path: Path, content: bytes) -> None:
     """Put a file in the place of `path` once it is complete."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_bytes(content)
