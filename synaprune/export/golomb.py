@@ -21,6 +21,7 @@ Bits = NDArray[np.uint8]  # one per byte while they are put together, eight per 
 
 LARGEST = 1 << 53  # integers below it are exact as floats
 ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)  # bits that are 1 in each byte
+CHUNK = 1 << 16  # numbers that are read together, so that steps in between take little memory
 
 
 def parameter(numbers: Ints) -> int:
@@ -77,26 +78,35 @@ class Reader:
         """Read `count` numbers in the code of `m`, which is from 1 to `most`."""
         if not 1 <= m <= most or count > self.length:  # each takes at least one bit
             raise EOFError
-        limits = np.full(count, m)
-        fixed = self._fixed(_widths(limits)[0])
+        limits = np.broadcast_to(m, count)
+        numbers = self._fixed(limits)
         quotients = self._unary(count)
         if int(quotients.sum()) * m > LARGEST:
             raise EOFError
-        return quotients * m + self._last(fixed, limits)
+        self._last(numbers, limits)
+        quotients *= m
+        numbers += quotients
+        return numbers
 
     def binary(self, limits: Ints) -> Ints:
         """Read one number below each limit."""
-        return self._last(self._fixed(_widths(limits)[0]), limits)
+        numbers = self._fixed(limits)
+        self._last(numbers, limits)
+        return numbers
 
-    def _fixed(self, widths: Ints) -> Ints:
-        ends = self.at + np.cumsum(widths)
-        if not len(ends) or ends[-1] > self.length:
-            raise EOFError
-        starts, self.at = ends - widths, int(ends[-1])
-        windows = np.lib.stride_tricks.sliding_window_view(self.code, 8)[starts >> 3].view(">u8")[:, 0]
-        windows = windows << (starts & 7).astype(np.uint64) >> np.uint64(1)
-        # The rest of the way in a second shift, as no number can be shifted by all its 64 bits at once.
-        return windows.astype(np.int64) >> (63 - widths)
+    def _fixed(self, limits: Ints) -> Ints:
+        numbers = np.empty(len(limits), np.int64)
+        for first in range(0, len(limits), CHUNK):
+            widths, _ = _widths(limits[first : first + CHUNK])
+            ends = self.at + np.cumsum(widths)
+            if ends[-1] > self.length:
+                raise EOFError
+            starts, self.at = ends - widths, int(ends[-1])
+            windows = np.lib.stride_tricks.sliding_window_view(self.code, 8)[starts >> 3].view(">u8")[:, 0]
+            windows = windows << (starts & 7).astype(np.uint64) >> np.uint64(1)
+            # The rest of the way in a second shift, as no number can be shifted by all its 64 bits at once.
+            numbers[first : first + CHUNK] = windows.astype(np.int64) >> (63 - widths)
+        return numbers
 
     def _unary(self, count: int) -> Ints:
         first, skipped = divmod(self.at, 8)
@@ -109,10 +119,18 @@ class Reader:
         stop = int(np.searchsorted(ones, count)) + 1
         ends = np.flatnonzero(np.unpackbits(code[:stop]))[:count]
         self.at = 8 * first + int(ends[-1]) + 1
-        return np.diff(ends, prepend=skipped - 1) - 1
+        numbers: Ints = np.diff(ends, prepend=skipped - 1)
+        numbers -= 1
+        return numbers
 
-    def _last(self, fixed: Ints, limits: Ints) -> Ints:
-        _, short = _widths(limits)
-        long = fixed >= short
-        last = self._fixed(long.astype(np.int64))
-        return np.where(long, 2 * fixed + last - short, fixed)
+    def _last(self, numbers: Ints, limits: Ints) -> None:
+        """Add the last bits to numbers of which only the fixed ones are read."""
+        for first in range(0, len(limits), CHUNK):
+            _, short = _widths(limits[first : first + CHUNK])
+            fixed = numbers[first : first + CHUNK]
+            long = fixed >= short
+            start, self.at = self.at, self.at + int(long.sum())
+            if self.at > self.length:
+                raise EOFError
+            bits = np.unpackbits(self.code[start >> 3 : (self.at >> 3) + 1])[start & 7 :]
+            fixed[long] += fixed[long] + bits[: self.at - start] - short[long]

@@ -141,7 +141,7 @@ def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     crc = zlib.crc32(text.encode())
     for name, array in sorted(arrays.items()):
         crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
-        crc = zlib.crc32(array.tobytes(), crc)
+        crc = zlib.crc32(array.data, crc)
     return f"{crc:08x}"
 
 
