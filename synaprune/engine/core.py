@@ -138,9 +138,13 @@ class Run:
         """
         self.spikes.fill(0)
         call = self._call
-        call.x, call.counts, call.samples = x.ctypes.data, counts.ctypes.data, len(counts)
+        call.x, call.counts, call.samples = _address(x), _address(counts), len(counts)
         call.x_sample, call.x_step = steps
         return not self._run(*self._arguments)
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]  # array.ctypes takes three times as long
 
 
 def _neuron(neuron: Neuron) -> _Neuron:

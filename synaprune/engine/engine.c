@@ -440,7 +440,9 @@ static int place(const struct step *s, char *work, const struct call *call, int6
             memcpy(&bits, x + n * call->x_sample + i, sizeof bits);
             wild |= (bits & UINT32_C(0x7f800000)) == UINT32_C(0x7f800000);
         }
-    for (int32_t i = 0; i < s->size; i++)
+    if (used == 1 && s->copies) /* the values stay in a row */
+        memcpy(out, x, (size_t)s->size * sizeof *x);
+    else for (int32_t i = 0; i < s->size; i++)
         if (s->table[i] >= 0)
             for (int32_t n = 0; n < used; n++) out[(size_t)s->table[i] + n] = x[n * call->x_sample + i];
     return (int)wild;

@@ -30,8 +30,8 @@ from synaprune.errors import UsageError
 
 __all__ = ["Network"]
 
-MAX_NEURONS = 2**26  # of one layer
-MAX_EVENTS = 2**30  # neurons of one layer × time steps
+MAX_NEURONS = 2**23  # of one layer
+MAX_EVENTS = 2**27  # neurons of one layer × time steps
 MAX_LAYERS = 1000
 CODINGS = ("static", "spikes")
 READOUTS = ("rate", "count")

@@ -314,6 +314,6 @@ def _check_bias(layer: Any, bias: np.ndarray | None) -> None:
 
 def _slide(layer: Layer, size: Shape, reach: Shape, stride: Shape, padding: Shape) -> Shape:
     """Return how often a window fits, in each dimension."""
-    if any(p >= 2**15 for p in padding) or any(n + 2 * p < r for n, r, p in zip(size, reach, padding)):
+    if any(p >= 1024 for p in padding) or any(n + 2 * p < r for n, r, p in zip(size, reach, padding)):
         raise UsageError(f"{layer} is larger than its input of {size}")
     return tuple((n + 2 * p - r) // s + 1 for n, r, s, p in zip(size, reach, stride, padding))
