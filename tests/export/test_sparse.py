@@ -7,6 +7,8 @@ import copy
 import errno
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
 from math import prod
 from pathlib import Path
@@ -358,3 +360,10 @@ def test_hundreds_of_damaged_files_take_little_memory(tmp_path):
 @pytest.mark.slow
 def test_ten_thousand_damaged_files(tmp_path):
     assert 0 < mutated(tmp_path, 10_000) < 5000
+
+
+def test_reading_needs_no_torch(tmp_path):
+    write(small(), tmp_path / "n")
+    code = "import sys; from synaprune.export import read; read(sys.argv[1]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "n")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
