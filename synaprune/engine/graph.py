@@ -170,7 +170,7 @@ class Network:
 
 
 def _layer(index: int, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Layer:
-    settings = {name: _tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+    settings = {name: _tuple(value) if isinstance(value, list) else value for name, value in dict(entry).items()}
     kind = settings.pop("kind")
     if not isinstance(kind, str) or kind not in LAYERS:
         raise UsageError(f"layer {index} is of the unknown kind {kind!r}; a later version may have written it")

@@ -35,7 +35,7 @@ def assert_same(network, samples, options=(), threads=1):
     x = inputs(network, samples)
     expected = spike_trains(network, x)
     engine, votes = through(network, x, options, threads)
-    counts = expected[-1].sum(0).reshape(samples, -1)
+    counts = expected[-1].sum(0).reshape(samples, -1).astype(np.float32)
     assert (votes == counts / np.float32(network.T if network.readout == "rate" else 1)).all()
     assert list(engine.spikes.values()) == [int(train.sum()) for train in expected]
     return engine, x, expected
@@ -168,22 +168,15 @@ def test_settings_that_are_none():
 
 
 def test_a_network_that_takes_too_much_memory():
-    weight = Weight((2**23 // 2**10, 1, 3, 3), np.array([4]), np.array([1.0]))
-    conv = Conv(weight=weight, padding=(1, 1))
+    conv = Conv(weight=Weight((1, 1, 1, 2001), np.array([4]), np.ones(1)), padding=(0, 1000))
     with pytest.raises(UsageError, match="working memory"):
-        Engine(
-            Network(
-                (conv, Neuron(), Conv(weight=Weight((1, 2**13, 32, 32), np.array([5]), np.ones(1))), Neuron()),
-                (1, 32, 32),
-                T=16,
-            )
-        )
+        Engine(Network((conv, Neuron()), (1, 2**18, 1), T=100, coding="spikes"))
 
 
 def test_the_engine_needs_no_torch():
     program = (
         "import sys, numpy as np\n"
-        "from synaprune.engine import *\n"
+        "from synaprune.engine import Linear, Network, Neuron, Weight, compile\n"
         "net = Network((Linear(weight=Weight.from_dense(np.eye(2))), Neuron()), (2,), T=2)\n"
         "print(compile(net)(np.ones((1, 2))).tolist(), {'torch', 'spikingjelly'} & set(sys.modules))"
     )
@@ -196,7 +189,7 @@ import sys
 from networks import inputs, random_network
 from synaprune.engine import Engine, build
 library = build.library(("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", *sys.argv[1:]))
-for seed in range(60):
+for seed in range(30):
     network = random_network(seed, linear_only=seed % 5 == 0)
     for threads in (1, 3):
         engine = Engine(network, threads)
