@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from synaprune.engine.graph import Network
 from synaprune.engine.layers import Neuron
 from synaprune.engine.plan import KINDS, Plan, Step
 from synaprune.errors import MachineError
@@ -43,12 +44,13 @@ class _Step(ctypes.Structure):
 
 
 class _Network(ctypes.Structure):
-    _fields_ = [(name, c_int32) for name in ("T", "count", "outputs", "lanes")] + [("steps", POINTER(_Step))]
+    _fields_ = [(name, c_int32) for name in ("T", "count", "lanes", "group")]
+    _fields_ += [("unit", c_float), ("steps", POINTER(_Step))]
 
 
 class _Call(ctypes.Structure):
     _fields_ = [("x", c_void_p), ("samples", c_int64), ("x_sample", c_int64), ("x_step", c_int64)]
-    _fields_ += [("counts", c_void_p), ("spikes", c_void_p), ("rank", c_int32), ("ranks", c_int32)]
+    _fields_ += [("votes", c_void_p), ("spikes", c_void_p), ("rank", c_int32), ("ranks", c_int32)]
 
 
 class _Barrier(ctypes.Structure):
@@ -82,24 +84,26 @@ class Core:
     It is never written to once it is made: threads share it, each with its own `Memory`.
     """
 
-    def __init__(self, library: ctypes.CDLL, plan: Plan, T: int, outputs: int) -> None:
-        self.plan, self.library = plan, library
+    def __init__(self, library: ctypes.CDLL, plan: Plan, network: Network) -> None:
+        self.plan, self.library, self.T = plan, library, network.T
         self._kept: list[np.ndarray] = []
         self._steps = (_Step * len(plan.steps))(*(self._struct(step) for step in plan.steps))
-        self.network = _Network(T, len(plan.steps), outputs, plan.lanes, self._steps)
+        self.network = _Network(self.T, len(plan.steps), plan.lanes, network.group, network.unit, self._steps)
         sizes = (c_int32 * 4)()
         library.synaprune_sizes(sizes)
         assert list(sizes) == [ctypes.sizeof(struct) for struct in (_Step, _Network, _Call, _Barrier)]
 
-    def trains(self, memory: Memory, T: int) -> list[np.ndarray]:
+    def trains(self, memory: Memory) -> list[np.ndarray]:
         """Return the spikes `[T, channels, height, width]` of each layer in the last sample that was run."""
         found = []
         for train in self.plan.trains:
-            words = memory.words(train.offset, train.channels * train.stride * T).reshape(train.channels, -1, T)
+            words = memory.words(train.offset, train.channels * train.stride * self.T).reshape(
+                train.channels, -1, self.T
+            )
             bits = np.unpackbits(
                 np.ascontiguousarray(words.transpose(2, 0, 1)).view(np.uint8), axis=-1, bitorder="little"
             )
-            found.append(bits[:, :, train.pixels()].reshape(T, train.channels, train.height, train.width))
+            found.append(bits[:, :, train.pixels()].reshape(self.T, train.channels, train.height, train.width))
         return found
 
     def _struct(self, step: Step) -> _Step:
@@ -131,14 +135,13 @@ class Run:
         self._arguments = (ctypes.byref(core.network), c_void_p(memory.address), ctypes.byref(self._call))
         self._run = core.library.synaprune_run
 
-    def __call__(self, x: np.ndarray, steps: tuple[int, int], counts: np.ndarray) -> bool:
-        """Run the samples of `x`, whose samples and time steps are `steps` values apart, into `counts` `[N, outputs]`.
+    def __call__(self, x: np.ndarray, steps: tuple[int, int], votes: np.ndarray) -> bool:
+        """Run the samples of `x`, whose samples and time steps are `steps` values apart, into `votes` `[N, classes]`.
 
         Return whether the input was sound; `spikes` are then those of each layer that were counted here.
         """
-        self.spikes.fill(0)
         call = self._call
-        call.x, call.counts, call.samples = _address(x), _address(counts), len(counts)
+        call.x, call.votes, call.samples = _address(x), _address(votes), len(votes)
         call.x_sample, call.x_step = steps
         return not self._run(*self._arguments)
 

@@ -60,7 +60,8 @@ struct step {
 };
 
 struct network {
-    int32_t T, count, outputs, lanes; /* lanes: samples side by side */
+    int32_t T, count, lanes, group; /* lanes: samples side by side; group: outputs that vote for a class */
+    float unit;                     /* what a class's spikes are divided by */
     const struct step *steps;
 };
 
@@ -72,8 +73,8 @@ struct barrier {
 struct call {
     const void *x;
     int64_t samples, x_sample, x_step;
-    int32_t *counts;
-    uint64_t *spikes;
+    float *votes;
+    uint64_t *spikes; /* of each layer of neurons */
     int32_t rank, ranks;
 };
 
@@ -302,6 +303,7 @@ INLINE uint64_t linear(const struct step *s, char *work, int32_t T, int32_t slic
             for (; any; any &= any - 1) {
                 const int bit = LOW_BIT(any);
                 const int32_t i = s->table[j * LANES + bit];
+                if (start[i] == start[i + 1]) continue;
                 for (int32_t t0 = 0; t0 < T; t0 += 8) {
                     uint32_t mask[8] = {0};
                     for (int32_t t = t0; t < T && t < t0 + 8; t++) mask[t - t0] = 0 - (word[t] >> bit & 1);
@@ -466,14 +468,17 @@ static int place_bits(const struct step *s, char *work, const struct call *call,
 }
 
 /* table: for each of size outputs its bit, words of all channels in a row. */
-static void count(const struct step *s, const char *work, int32_t *counts, int32_t used, int32_t T) {
+static void count(const struct step *s, const char *work, const struct network *net, float *votes, int32_t used) {
     const uint32_t *in = (const uint32_t *)(work + s->in);
     for (int32_t n = 0; n < used; n++)
-        for (int32_t o = 0; o < s->size; o++) {
-            const int64_t bit = (int64_t)s->table[o] + n;
+        for (int32_t o = 0; o < s->size; o += net->group) {
             int32_t total = 0;
-            for (int32_t t = 0; t < T; t++) total += (int32_t)(in[(size_t)(bit / LANES) * T + t] >> bit % LANES & 1);
-            counts[(size_t)n * s->size + o] = total;
+            for (int32_t i = o; i < o + net->group; i++) {
+                const int64_t bit = (int64_t)s->table[i] + n;
+                for (int32_t t = 0; t < net->T; t++)
+                    total += (int32_t)(in[(size_t)(bit / LANES) * net->T + t] >> bit % LANES & 1);
+            }
+            *votes++ = (float)total / net->unit;
         }
 }
 
@@ -533,6 +538,7 @@ void synaprune_sizes(int32_t *sizes) {
 int32_t synaprune_run(const struct network *net, char *work, const struct call *call) {
     struct barrier *barrier = (struct barrier *)work;
     const int32_t lanes = net->lanes;
+    for (int32_t i = 0; i < net->count; i++) call->spikes[net->steps[i].layer] = 0;
     for (int64_t first = 0; first < call->samples; first += lanes) {
         const int32_t used = call->samples - first < lanes ? (int32_t)(call->samples - first) : lanes;
         const uint32_t mask = lanes > 1 && used < LANES ? (UINT32_C(1) << used) - 1 : UINT32_MAX;
@@ -544,7 +550,7 @@ int32_t synaprune_run(const struct network *net, char *work, const struct call *
                     atomic_store(&barrier->wild, s->kind == PLACE ? place(s, work, call, first, used)
                                                                   : place_bits(s, work, call, first, used, net->T));
             } else if (s->kind == COUNT) {
-                if (call->rank == 0) count(s, work, call->counts + first * net->outputs, used, net->T);
+                if (call->rank == 0) count(s, work, net, call->votes + first * (s->size / net->group), used);
             } else {
                 call->spikes[s->layer] += carry_out(s, work, net->T, mask, call->rank, call->ranks);
             }

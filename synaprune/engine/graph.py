@@ -112,8 +112,19 @@ class Network:
 
     @property
     def outputs(self) -> int:
-        """Number of values that the read-out returns for each sample."""
+        """Number of values that the read-out returns for each sample: classes."""
         return prod(list(self.shapes())[-1])
+
+    @property
+    def group(self) -> int:
+        """Output neurons that vote for one class."""
+        last = self.layers[-1]
+        return last.group if isinstance(last, Vote) else 1
+
+    @property
+    def unit(self) -> float:
+        """What the spikes for a class are divided by to read it out."""
+        return float(self.group * (self.T if self.readout == "rate" else 1))
 
     @property
     def synapses(self) -> int:
