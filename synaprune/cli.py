@@ -1,4 +1,4 @@
-"""The command line: `synaprune train`, `eval`, `report`, `watch`, `sweep`, `recipes`. Thin: the library does the work.
+"""The command line: `train`, `eval`, `report`, `watch`, `export`, `sweep`, `recipes`. Thin: the library does the work.
 
 Heavy imports wait until a command needs them, so that `--help` answers at once.
 """
@@ -178,6 +178,14 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--live", action="store_true", help="also serve its page to this machine, kept fresh")
     watch.add_argument("--port", metavar="N", type=int, help="port of that page [any that is free]")
 
+    export = commands.add_parser("export", help="write a trained network to a small file", allow_abbrev=False)
+    export.set_defaults(run=_export, parser=export)
+    export.add_argument("folder", metavar="RUN", type=Path, help="folder of the run")
+    export.add_argument("--format", metavar="{sparse}", default="sparse", help="of the file [sparse]")
+    export.add_argument("--values", metavar="{fp32,fp16,int8}", default="fp32", help="type of the weights [fp32]")
+    export.add_argument("-o", "--output", metavar="FILE", type=Path, help="the file [RUN/sparse-VALUES.safetensors]")
+    export.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
+
     sweep = commands.add_parser(
         "sweep",
         help="train all points of a sweep file",
@@ -296,6 +304,17 @@ def _watch(options: argparse.Namespace, arguments: list[str]) -> None:
         print(f"page: {server.address} (Ctrl-C ends it)", flush=True)
         watch(run, console)
         threading.Event().wait()  # the page stays up after the last epoch
+
+
+def _export(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Write a file, then show how small it is and what it can do."""
+    if options.format != "sparse":
+        raise UsageError(f"unknown format '{options.format}'; there is sparse")
+    from synaprune.train.export import export
+
+    file = export(options.folder, options.output, values=options.values, data_dir=options.data_dir)
+    print(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
+    print(f"{file.part} accuracy {file.accuracy:.2%} with weights as {options.values}, {file.before:.2%} in the run")
 
 
 def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from synaprune import cli
+from synaprune.export import read
 from synaprune.train import recipes, sweep, sweep_run
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
@@ -48,7 +50,7 @@ def sentence(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["draw"], "unknown command 'draw'; there are train, eval, report, watch, sweep, recipes"),
+        (["draw"], "unknown command 'draw'; there are train, eval, report, watch, export, sweep, recipes"),
         (["recipes", "--dta"], "unknown option '--dta'"),
         (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
         (["eval", "x", "--resume"], "unknown option '--resume'"),
@@ -81,6 +83,10 @@ def sentence(capsys):
         (["watch", "nowhere", "--live"], "'nowhere' holds no run: there is no settings.json"),
         (["watch", "nowhere", "--port", "80"], "argument --port: only allowed with --live"),
         (["watch", "nowhere", "--live", "--port", "65536"], "argument --port: must be from 0 to 65535, not 65536"),
+        (["export", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
+        (["export", "nowhere", "--format", "onnx"], "unknown format 'onnx'; there is sparse"),
+        (["export", "nowhere", "--values", "int16"], "values must be fp32, fp16 or int8, not 'int16'; did you mean 'i"),
+        (["export", "nowhere", "--valeus", "fp16"], "unknown option '--valeus'; did you mean '--values'?"),
         (["sweep"], "the following arguments are required: FILE"),
         (["sweep", "nowhere.toml"], "there is no sweep file 'nowhere.toml'"),
         (["sweep", EXAMPLE, "--jobs", "0"], "argument --jobs: must be at least 1, not 0"),
@@ -173,6 +179,27 @@ def test_watch_live_serves_the_page_until_it_is_interrupted(trained):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "synaprune: interrupted\n")
+
+
+@pytest.mark.parametrize(("values", "most"), [("fp32", 6), ("fp16", 4), ("int8", 3)])
+def test_export_prints_size_and_accuracy(values, most, trained, tmp_path, capsys):
+    path = tmp_path / "file"
+    arguments = ["export", str(trained), "--format", "sparse", "--values", values, "-o", str(path)]
+    assert cli.main(arguments) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    size, synapses = path.stat().st_size, read(path).synapses
+    assert first == f"{path}: {size:,} bytes, {size / synapses:.2f} per synapse"
+    assert size < most * synapses + 4000
+    before = Run(trained).metrics()[-1]["test_accuracy"]
+    found = re.fullmatch(rf"test accuracy (.*)% with weights as {values}, {before:.2%} in the run", second)
+    assert float(found[1]) == pytest.approx(100 * before, abs=1)
+
+
+def test_export_goes_to_the_folder_of_the_run(trained, capsys):
+    assert cli.main(["export", str(trained)]) == 0
+    assert capsys.readouterr().out.startswith(f"{trained / 'sparse-fp32.safetensors'}: ")
+    left = sum(layer["left"] for layer in Run(trained).metrics()[-1]["layers"].values())
+    assert read(trained / "sparse-fp32.safetensors").synapses == left
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):
@@ -319,6 +346,7 @@ def absent(name, *args):
 
 builtins.__import__ = absent
 from synaprune import cli
+from synaprune.export import read
 
 sys.exit(cli.main(arguments))
 """

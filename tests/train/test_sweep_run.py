@@ -145,7 +145,7 @@ def test_what_was_trained_with_other_settings_is_refused_and_nothing_is_run(writ
             ("alpha = 1", ""),
             "'results/mine/a-seed0.json' was trained with alpha = auto, and the sweep says 1.0; move it",
         ),
-        (("", "lr = 1"), "'runs/mine/b-seed0' was trained with lr = 0.03, and the sweep says 1.0; delete it, or give"),
+        (("", "lr = 1"), "'runs/mine/b-seed0' was trained with lr = 0.02, and the sweep says 1.0; delete it, or give"),
     ):
         plan = written(HEAD + "[[points]]\nname = 'a'\n{}\n[[points]]\nname = 'b'\n{}\n".format(*own))
         for call in (run, states):

@@ -1,0 +1,62 @@
+"""The same networks in plain PyTorch, for machines without a C compiler."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from synaprune.engine.graph import Network
+from synaprune.engine.layers import AvgPool, Conv, Flatten, Linear, MaxPool, Neuron
+
+__all__ = ["run"]
+
+
+@torch.inference_mode()
+def run(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the spikes of each layer of neurons, and the spikes `[N, outputs]` of each output neuron."""
+    T = 1 if network.coding == "static" else network.T
+    samples = x.shape[network.coding == "spikes"]
+    values = torch.from_numpy(x).float().reshape(T * samples, *network.input_shape)
+    spikes = []
+    for layer in network.layers:
+        if isinstance(layer, Neuron):
+            current = values.reshape(T, samples, *values.shape[1:]).expand(network.T, samples, *values.shape[1:])
+            trains = _fire(layer, current)
+            spikes.append(int(trains.sum(dtype=torch.int64)))
+            T, values = network.T, trains.flatten(0, 1)
+        elif isinstance(layer, Linear | Conv):
+            weight = torch.from_numpy(layer.weight.dense())
+            bias = None if layer.bias is None else torch.from_numpy(layer.bias.copy())
+            if isinstance(layer, Linear):
+                values = F.linear(values, weight, bias)
+            else:
+                convolve = F.conv1d if len(layer.kernel) == 1 else F.conv2d
+                values = convolve(values, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        elif isinstance(layer, MaxPool):
+            pool = F.max_pool1d if len(layer.kernel) == 1 else F.max_pool2d
+            values = pool(values, layer.kernel, layer.stride, layer.padding)
+        elif isinstance(layer, AvgPool):
+            mean = F.avg_pool1d if len(layer.kernel) == 1 else F.avg_pool2d
+            values = mean(values, layer.kernel, layer.stride, layer.padding)
+        elif isinstance(layer, Flatten):
+            values = values.flatten(1)
+    counts = values.reshape(network.T, samples, -1).sum(0).to(torch.int32)
+    return np.array(spikes, np.uint64), counts.numpy()
+
+
+def _fire(neuron: Neuron, currents: Tensor) -> Tensor:
+    rest = neuron.reset or 0.0
+    v = torch.full_like(currents[0], rest)
+    spikes = []
+    for x in currents:
+        if neuron.tau is None:
+            h = v + x
+        elif neuron.decay_input:
+            h = v + (x - (v - rest)) / neuron.tau
+        else:
+            h = v - (v - rest) / neuron.tau + x
+        spikes.append((h >= neuron.threshold).to(h.dtype))
+        v = h - spikes[-1] * neuron.threshold if neuron.reset is None else torch.where(spikes[-1] > 0, rest, h)
+    return torch.stack(spikes)

@@ -1,0 +1,193 @@
+"""A trained network in one small file: safetensors with the synapses that are left, everything else as JSON.
+
+Of layer `i` of `synaprune.engine.graph.Network`, with `n` synapses:
+
+| tensor     | type         | content                                                                 |
+| ---------- | ------------ | ----------------------------------------------------------------------- |
+| `i.code`   | U8           | positions of the synapses, in the code of `synaprune.export.rice`       |
+| `i.values` | F32, F16, I8 | `[n]` weights, in the order of their positions                          |
+| `i.scale`  | U16          | with I8: `[out]` factors of the output channels, as upper halves of F32 |
+| `i.bias`   | F32          | `[out]`, if there is one                                                |
+
+The metadata holds a JSON text under `synaprune`, and under `crc32` the checksum of it and of all tensors.
+docs/file_format.md describes both. Nothing in a file can execute code; PyTorch is not needed to read it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from synaprune import __version__
+from synaprune.engine.graph import Network
+from synaprune.engine.layers import Conv, Linear, check_sizes
+from synaprune.errors import MachineError, UsageError
+from synaprune.export import rice
+from synaprune.export.values import check, from_stored, to_stored
+
+__all__ = ["FORMAT", "provenance", "read", "write"]
+
+FORMAT = 1
+"""Version of the file's layout; raised when older readers would misread a file."""
+
+DTYPES = {"code": ("U8",), "values": ("F32", "F16", "I8"), "scale": ("U16",), "bias": ("F32",)}
+REMEDY = "export the network again"
+
+Arrays = dict[str, np.ndarray]
+
+
+def write(
+    network: Network,
+    path: str | os.PathLike[str],
+    *,
+    values: str = "fp32",
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network to `path`, atomically: a failure leaves the file that was there.
+
+    A synapse whose weight is rounded to 0 is left out.
+
+    Args:
+        network: what to write.
+        path: of the file.
+        values: "fp32" keeps weights as they are, "fp16" rounds them, "int8" rounds them to multiples of the largest
+            one in their output channel, divided by 127.
+        provenance: where the network comes from, as plain data for JSON.
+
+    Raises:
+        UsageError: there are no such values, a weight is too large for them, or no file can be at `path`.
+        MachineError: the disk is full.
+
+    """
+    check(values)
+    plain, arrays = network.plain()
+    for index, layer in enumerate(network.layers):
+        if isinstance(layer, Linear | Conv):
+            stored, scale = to_stored(layer, values)
+            left, name = np.flatnonzero(stored), f"{index}."
+            positions = arrays.pop(name + "positions")[left].astype(np.int64)
+            plain["layers"][index]["m"], arrays[name + "code"] = rice.encode(positions, prod(layer.weight.shape))
+            arrays[name + "values"] = stored[left]
+            if scale is not None:
+                arrays[name + "scale"] = scale
+    origin = {"synaprune": __version__, **(provenance or {})}
+    text = json.dumps({"format": FORMAT, "network": plain, "provenance": origin}, allow_nan=False)
+    metadata = {"synaprune": text, "crc32": _checksum(text, arrays)}
+    _replace(Path(path), safetensors.numpy.save(arrays, metadata=metadata))
+
+
+def read(path: str | os.PathLike[str]) -> Network:
+    """Return the network in the file, its weights as float32.
+
+    Memory is taken in proportion to the size of the file, whatever it claims.
+
+    Raises:
+        UsageError: a missing, truncated, damaged or foreign file, or one of a later version.
+        OSError: a file that cannot be read at all.
+
+    """
+    header, tensors = _open(Path(path))
+    arrays: Arrays = {}
+    try:
+        plain = header["network"]
+        for index, entry in enumerate(plain["layers"]):
+            if "m" in entry:
+                arrays |= _synapses(f"{index}.", entry, tensors)
+        if tensors:
+            raise UsageError(f"tensor {min(tensors)} belongs to no layer")
+        return Network.from_plain(plain, arrays)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        fault = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"'{path}' holds no network that synaprune can run: {fault[:200]}; {REMEDY}") from error
+
+
+def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what `write` was told of where the network comes from; raises as `read`."""
+    found = _open(Path(path))[0].get("provenance")
+    if not isinstance(found, dict):
+        raise UsageError(f"'{path}' does not say where its network comes from; {REMEDY}")
+    return found
+
+
+def _synapses(name: str, entry: dict[str, Any], tensors: Arrays) -> Arrays:
+    """Take one layer's tensors out of `tensors`; return its positions, weights and bias."""
+    shape, m = entry["shape"], entry.pop("m")
+    if not isinstance(shape, list) or len(shape) > 4 or type(m) is not int:
+        raise UsageError(f"layer {name[:-1]} has no shape, or no parameter of its code")
+    check_sizes("the shape of the weights", shape)
+    code, weights = tensors.pop(name + "code"), tensors.pop(name + "values")
+    if code.ndim != 1 or weights.ndim != 1:
+        raise UsageError(f"the tensors of layer {name[:-1]} are no lists of numbers")
+    positions = rice.decode(code, m, len(weights), prod(shape))
+    scale = tensors.pop(name + "scale") if weights.dtype == np.int8 else None
+    arrays = {name + "positions": positions, name + "values": from_stored(weights, scale, positions, tuple(shape))}
+    if name + "bias" in tensors:
+        arrays[name + "bias"] = tensors.pop(name + "bias")
+    return arrays
+
+
+def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the CRC-32 of the text and of all tensors: their names, types, shapes and bytes."""
+    crc = zlib.crc32(text.encode())
+    for name, array in sorted(arrays.items()):
+        crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.data, crc)
+    return f"{crc:08x}"
+
+
+def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Return the JSON object and the tensors of a file, as they were written."""
+    if not path.is_file():
+        raise UsageError(f"there is no file '{path}'; make one with synaprune export")
+    path.open("rb").close()  # safetensors says of every file that cannot be opened that it is not there
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            header = json.loads(metadata["synaprune"])
+            if header["format"] == FORMAT and "network" in header:
+                arrays = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (safetensors.SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UsageError(f"'{path}' is no sparse file of synaprune, or is cut short; {REMEDY}") from error
+    if header["format"] != FORMAT:
+        raise UsageError(
+            f"'{path}' has format {header['format']!s:.20}, this version of synaprune reads {FORMAT};"
+            " use the version that wrote it"
+        )
+    if "network" not in header:
+        raise UsageError(f"'{path}' is the checkpoint of a run; export the run")
+    if metadata.get("crc32") != _checksum(metadata["synaprune"], arrays):
+        raise UsageError(f"'{path}' is damaged: its checksum is another; {REMEDY}")
+    return header, arrays
+
+
+def _tensor(file: Any, name: str) -> np.ndarray:
+    """Read one tensor if its type is among those that such a tensor can have."""
+    if file.get_slice(name).get_dtype() not in DTYPES[name.partition(".")[2]]:
+        raise UsageError(f"tensor {name} is of another type")
+    return file.get_tensor(name)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in the place of `path` once it is complete."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MachineError(f"no space left on the disk for '{path}'; free some space") from error
+    finally:
+        temporary.unlink(missing_ok=True)

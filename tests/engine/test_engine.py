@@ -1,0 +1,216 @@
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import inputs, random_network
+
+from synaprune.engine import Conv, Engine, Flatten, Linear, Network, Neuron, Vote, Weight, build, compile
+from synaprune.engine.reference import spike_trains
+from synaprune.errors import UsageError
+
+FC = Linear("fc", weight=Weight.from_dense(np.array([[0.0, 1.5]])))
+ONE = Network((FC, Neuron("lif")), (2,), T=4)
+PATHS = ((), ("-DSYNAPRUNE_AVX2",), ("-DSYNAPRUNE_PORTABLE",))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def through(network, x, options=(), threads=1):
+    """Run an engine whose C side was compiled with options."""
+    engine = Engine(network, threads)
+    if options:
+        engine._library = build.library(options)
+        engine.__dict__.pop("_side_by_side", None)
+        engine._single = engine._runs(lanes=False)
+    return engine, engine(x)
+
+
+def assert_same(network, samples, options=(), threads=1):
+    x = inputs(network, samples)
+    expected = spike_trains(network, x)
+    engine, votes = through(network, x, options, threads)
+    counts = expected[-1].sum(0).reshape(samples, -1).astype(np.float32)
+    assert (votes == counts / np.float32(network.T if network.readout == "rate" else 1)).all()
+    assert list(engine.spikes.values()) == [int(train.sum()) for train in expected]
+    return engine, x, expected
+
+
+@pytest.mark.parametrize("options", PATHS, ids=["native", "avx2", "portable"])
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_every_spike_is_the_one_of_a_plain_loop(options, seed):
+    network = random_network(seed)
+    engine, x, expected = assert_same(network, 2, options)
+    for ours, theirs in zip(engine.trains(x), expected):
+        assert ours.shape == theirs.shape
+        assert (ours == theirs).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds, samples=st.sampled_from([1, 3, 4, 31, 33, 70]), threads=st.sampled_from([1, 3]))
+def test_samples_side_by_side(seed, samples, threads):
+    assert_same(random_network(seed, linear_only=True), samples, threads=threads)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=seeds, samples=st.sampled_from([1, 2, 5]), threads=st.sampled_from([2, 3, 8]))
+def test_threads_share_samples_or_channels(seed, samples, threads):
+    assert_same(random_network(seed), samples, threads=threads)
+
+
+def test_large_layers_are_cut_into_slices():
+    rng = np.random.default_rng(0)
+    layers = []
+    for out, inputs_ in ((300, 200), (400, 300), (10, 400)):
+        layers += [Linear(weight=Weight.from_dense(rng.normal(size=(out, inputs_)) / 5)), Neuron()]
+    assert_same(Network(tuple(layers), (200,), T=5), 1, threads=3)
+
+
+def test_paths_are_what_they_are_called():
+    names = []
+    for options in PATHS[1:]:
+        library = build.library(options)
+        library.synaprune_path.restype = ctypes.c_char_p
+        names.append(library.synaprune_path())
+    assert names[-1] == b"portable"
+    assert names[0] in (b"avx2", b"portable")
+
+
+def test_one_neuron():
+    engine = compile(ONE)
+    assert engine(np.array([[9.0, 1.0], [0.0, 2.0]])).tolist() == [[0.5], [1.0]]
+    assert engine.spikes == {"lif": 6}
+    assert engine.firing_rates == {"lif": 0.75}
+    assert engine(np.zeros((0, 2))).shape == (0, 1)
+
+
+def test_counts_and_votes():
+    weight = Weight.from_dense(np.array([[2.0], [0.0], [1.0], [2.0]]))
+    layers = (Linear(weight=weight), Neuron(), Vote(group=2))
+    assert Engine(Network(layers, (1,), T=4, readout="count"))(np.ones((1, 1))).tolist() == [[2.0, 2.0]]
+    assert Engine(Network(layers, (1,), T=4))(2 * np.ones((1, 1))).tolist() == [[0.5, 1.0]]
+
+
+def test_neurons_without_names():
+    engine = Engine(Network((FC, Neuron()), (2,), T=1))
+    engine(np.ones((1, 2)))
+    assert engine.spikes == {"1": 0}
+
+
+def test_convolution_as_last_layer():
+    conv = Conv(weight=Weight.from_dense(np.ones((1, 1, 1, 1))))
+    x = np.array([[[[0.0, 1.0, 2.0], [2.0, 0.0, 0.5]]]])
+    assert Engine(Network((conv, Neuron(tau=None)), (1, 2, 3), T=2))(x).tolist() == [[0.0, 1.0, 1.0, 1.0, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize("convert", [np.float64, np.float16, np.int32], ids=str)
+def test_input_of_other_types(convert):
+    assert compile(ONE)(np.array([[0, 2]]).astype(convert)).tolist() == [[1.0]]
+
+
+def test_input_that_is_not_contiguous_or_a_tensor():
+    x = np.array([[0.0, 5.0], [2.0, 5.0]])
+    assert compile(ONE)(x.T[:1]).tolist() == [[1.0]]
+    assert compile(ONE)(torch.tensor([[0.0, 2.0]], requires_grad=True)).tolist() == [[1.0]]
+
+
+def test_images_into_a_network_that_flattens_them():
+    engine = Engine(Network((Flatten(), FC, Neuron()), (2,), T=4))
+    assert engine(np.array([[[[0.0, 2.0]]]])).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize(
+    ("network", "x", "complaint"),
+    [
+        (ONE, np.zeros(2), r"must have the shape \[N, 2\], not \[2\]"),
+        (ONE, np.zeros((1, 3)), r"not \[1, 3\]"),
+        (ONE, np.array([["a", "b"]]), "array of numbers"),
+        (ONE, np.array([[1j, 0]]), "array of numbers"),
+        (ONE, None, "array of numbers"),
+        (ONE, np.array([[0.0, np.nan]]), "NaN or infinity"),
+        (ONE, np.array([[np.inf, 0.0]]), "NaN or infinity"),
+        (ONE, np.array([[1e300, 0.0]]), "NaN or infinity"),
+        (Network((FC, Neuron()), (2,), 2, "spikes"), np.zeros((3, 1, 2)), "T = 2 time steps, not 3"),
+        (Network((FC, Neuron()), (2,), 2, "spikes"), np.zeros((1, 2)), r"\[T, N, 2\]"),
+        (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), 0.5), "other values than 0 and 1"),
+        (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), 2, np.uint8), "other values than 0 and 1"),
+        (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), np.nan), "other values than 0 and 1"),
+    ],
+)
+def test_input_that_cannot_be_shown(backend, network, x, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        Engine(network, backend=backend)(x)
+
+
+def test_a_refused_sample_leaves_the_engine_fit():
+    engine = compile(ONE, threads=2)
+    with pytest.raises(UsageError):
+        engine(np.array([[0.0, 2.0], [0.0, np.nan], [0.0, 2.0]]))
+    assert engine(np.array([[0.0, 2.0]])).tolist() == [[1.0]]
+
+
+def test_settings_that_are_none():
+    with pytest.raises(UsageError, match="threads must be"):
+        Engine(ONE, threads=0)
+    with pytest.raises(UsageError, match="backend must be"):
+        Engine(ONE, backend="cuda")
+    with pytest.raises(UsageError, match="T is part of the network already"):
+        compile(ONE, T=3)
+    with pytest.raises(UsageError, match="call the engine first"):
+        _ = Engine(ONE).spikes
+
+
+def test_a_network_that_takes_too_much_memory():
+    conv = Conv(weight=Weight((1, 1, 1, 2001), np.array([4]), np.ones(1)), padding=(0, 1000))
+    with pytest.raises(UsageError, match="working memory"):
+        Engine(Network((conv, Neuron()), (1, 2**18, 1), T=100, coding="spikes"))
+
+
+def test_the_engine_needs_no_torch():
+    program = (
+        "import sys, numpy as np\n"
+        "from synaprune.engine import Linear, Network, Neuron, Weight, compile\n"
+        "net = Network((Linear(weight=Weight.from_dense(np.eye(2))), Neuron()), (2,), T=2)\n"
+        "print(compile(net)(np.ones((1, 2))).tolist(), {'torch', 'spikingjelly'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[0.0, 0.0]] set()\n"
+
+
+SANITIZED = """
+import sys
+from networks import inputs, random_network
+from synaprune.engine import Engine, build
+library = build.library(("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", *sys.argv[1:]))
+for seed in range(30):
+    network = random_network(seed, linear_only=seed % 5 == 0)
+    for threads in (1, 3):
+        engine = Engine(network, threads)
+        engine._library = library
+        engine._single = engine._runs(lanes=False)
+        for samples in (1, 5):
+            engine(inputs(network, samples))
+print("sound")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", PATHS, ids=["native", "avx2", "portable"])
+def test_under_sanitizers(options):
+    runtime = subprocess.run(
+        [build.compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert Path(runtime).is_absolute(), "this compiler has no address sanitizer"
+    env = os.environ | {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", SANITIZED, *options], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.stdout == "sound\n", done.stderr[-3000:]
