@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import ALLOCATIONS, Plan, constant
+from synaprune.budget import ALLOCATIONS, Plan, constant, largest
 from synaprune.errors import UsageError
 from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
 from synaprune.optim.groups import Group, Params, State
 
-__all__ = ["NOISES", "PER_LAYER", "Noisy", "coin", "gaussian", "generator", "lots", "scale", "uniform"]
+__all__ = ["NOISES", "PER_LAYER", "Noisy", "gaussian", "generator", "lots", "scale", "uniform"]
 
-BIRTHS, MOVES, SIGNS, START = range(4)
+BIRTHS, DEPTHS, MOVES, SIGNS, START = range(5)
 """What is drawn for."""
 
 
@@ -39,11 +39,6 @@ def generator(device: torch.device, *key: int) -> torch.Generator:
 
 def _mixed(key: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(tuple(map(int, key))).encode(), digest_size=8).digest(), "little")
-
-
-def coin(count: int, seed: int) -> Tensor:
-    """Return signs for the start, each −1 or 1."""
-    return torch.randint(2, (count,), generator=generator(torch.device("cpu"), seed, SIGNS)) * 2 - 1
 
 
 def gaussian(count: int, device: torch.device, *key: int) -> tuple[Tensor, float]:
@@ -89,6 +84,7 @@ class Noisy(Budgeted):
         base_options: dict[str, Any],
         include: Iterable[str],
         exclude: Iterable[str],
+        compiled: bool = False,
     ) -> None:
         for option in ("schedule", "period", "floor"):
             if option in base_options:
@@ -97,7 +93,7 @@ class Noisy(Budgeted):
                 )
         self._plans: dict[int, tuple[Any, Plan]] = {}
         budget = budget_options(sparsity, constant(steps=1), allocation, 1, 0.0)
-        super().__init__(params, {**budget, **options}, base, {"lr": lr, **base_options}, include, exclude)
+        super().__init__(params, {**budget, **options}, base, {"lr": lr, **base_options}, include, exclude, compiled)
         for group in self._rewiring_groups():
             self._draw(group)
 
@@ -110,9 +106,28 @@ class Noisy(Budgeted):
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         return {**super()._start(weight, group, seed), "seed": seed}
 
-    def _draw(self, group: Group) -> None:
-        """Draw the synapses of a group and write the weights they start with."""
+    def _begin(self, weight: Tensor, state: State, group: Group, exists: Tensor, size: Tensor) -> None:
+        """Set the latents of a tensor whose synapses have been drawn, with the size that these shall have."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def _draw(self, group: Group) -> None:
+        """Draw the synapses of a group, first among those that exist, and write the weights they start with."""
+        rows, budget = self._rows(group), self._plan(group, [])
+        chances = [_chances(weight, state["seed"]) for _, weight, state in rows]
+        if budget.layers is None:
+            pool = largest(torch.cat([values.flatten() for values in chances]), budget.total)
+            drawn = [part.view_as(values) for part, values in zip(pool.split([c.numel() for c in chances]), chances)]
+        else:
+            drawn = [largest(values, count) for values, count in zip(chances, budget.layers)]
+        for (_, weight, state), exists in zip(rows, drawn):
+            size = weight.detach().abs().to(state["latent"].dtype)
+            if group["rescale"]:
+                size *= max(1.0, state["initial"] / max(int(exists.sum()), 1)) ** 0.5
+            sign = state["sign"]
+            sign.copy_(torch.where(exists, sign, _coin(weight, state["seed"]).to(sign)))
+            self._begin(weight, state, group, exists, size)
+        self._put(rows)
 
     def _check_group(self, group: Group) -> None:
         for option in ("alpha", "temperature"):
@@ -154,3 +169,16 @@ def scale(group: Group) -> float:
 
 PER_LAYER = tuple(name for name, function in ALLOCATIONS.items() if function)
 """The allocations that need no rank."""
+
+
+def _chances(weight: Tensor, seed: int) -> Tensor:
+    """Return a lot for each synapse; one that is absent so far has no chance against one that exists."""
+    source = generator(torch.device("cpu"), seed, START)
+    lots = torch.rand(weight.shape, generator=source, device="cpu").to(weight.device)
+    return lots - (weight == 0).to(lots)
+
+
+def _coin(weight: Tensor, seed: int) -> Tensor:
+    """Return a sign for each synapse, −1 or 1."""
+    source = generator(torch.device("cpu"), seed, SIGNS)
+    return torch.randint(2, weight.shape, generator=source, device="cpu") * 2 - 1

@@ -63,7 +63,7 @@ class StartsSparse(Masked):
         for (_, weight, state), count in zip(rows, self._drawn(group)):
             # A plain generator of this seed may have drawn the weights too: the lots would then know them.
             source = generator(torch.device("cpu"), group["seed"], positions[weight])
-            lots = torch.rand(weight.shape, generator=source).to(weight.device) - (~state["mask"]).float()
+            lots = torch.rand(weight.shape, generator=source, device="cpu").to(weight.device) - (~state["mask"]).float()
             if group["rescale"] and count:
                 factor = (state["initial"] / min(count, state["initial"])) ** 0.5
                 state["latent"].mul_(factor)

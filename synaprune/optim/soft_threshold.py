@@ -1,0 +1,123 @@
+"""Soft thresholds: the network sees w = S_d(z) = sign(z)·[|z| − d]₊, with one threshold d per tensor.
+
+A synapse exists while |z| > d. While it does not, z lies in a dead zone of width 2d; where it leaves that zone decides
+the sign with which the synapse returns. Two gradients are possible:
+
+1. straight-through: ∂L/∂z := ∂L/∂w, whether the synapse exists or not;
+2. gated: the true one, which is 0 for a synapse that does not exist.
+
+While no latent crosses 0, the first with Δd = ηα in every step is Grad R with prior strength α: |z| − d is its θ.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synaprune.budget import cutoff
+from synaprune.optim import latents
+from synaprune.optim.threshold import TINY
+
+__all__ = ["adopt", "bury", "gate", "leave", "project", "start", "widen"]
+
+
+def start(weight: Tensor, sign: Tensor, threshold: float) -> dict[str, Any]:
+    """Return the state of a tensor that joins: w as it is, absent synapses in the middle of the dead zone.
+
+    In a tensor of zeros only none is absent: all start just outside of the zone, on the side that `sign` says.
+    """
+    latent = latents.in_layout_of(weight, weight.detach().to(latents.latent_dtype(weight)))
+    state = {"latent": latent, "threshold": 0.0}
+    widen(state, threshold)
+    if not latent.any():
+        latent.copy_(sign).mul_(_just_above(latent, threshold))
+    return state
+
+
+def project(weight: Tensor, state: dict[str, Any]) -> None:
+    """Write w = S_d(z) into the weight's own memory."""
+    weight, latent = weight.detach(), state["latent"]
+    w = weight if weight.dtype == latent.dtype else torch.empty_like(latent)
+    torch.ops.aten.softshrink.out(latent, state["threshold"], out=w)  # one pass; the public function has no `out`
+    if w is not weight:
+        weight.copy_(w)
+    if "absent" in state:
+        weight.masked_fill_(state["absent"], 0.0)
+
+
+def gate(gradient: Tensor, state: dict[str, Any]) -> Tensor:
+    """Return the gradient where the synapse exists, 0 elsewhere."""
+    gated: Tensor = torch.ops.aten.softshrink_backward(gradient, state["latent"], state["threshold"])
+    return gated
+
+
+def widen(state: dict[str, Any], least: float) -> None:
+    """Raise the threshold to `least` without changing a weight: latents outside of the dead zone move with it.
+
+    An absent synapse would come back at the next step where there is no zone to keep it.
+    """
+    gap = least - state["threshold"]
+    if gap > 0.0:
+        sign = torch.ops.aten.softshrink(state["latent"], state["threshold"]).sign_()
+        state["latent"].add_(sign, alpha=gap)
+        state["threshold"] = least
+
+
+def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
+    """Take over weights that were written by somebody else since the last step; the other latents stay.
+
+    One that was set to 0 is absent: its latent lies in the middle of a dead zone that reaches `margin` at least to
+    either side.
+    """
+    written = weight.detach().clone()
+    project(weight, state)
+    changed = weight != written
+    weight.copy_(written)
+    if not changed.any():
+        return
+    if (changed & (written == 0)).any():
+        widen(state, margin)
+    target = written.to(state["latent"].dtype)
+    outside = target + target.sign() * state["threshold"]
+    state["latent"].copy_(torch.where(changed, outside, state["latent"]))
+
+
+def bury(state: dict[str, Any], absent: Tensor) -> None:
+    """Put the latents of absent synapses at the edge of the dead zone where they have left it."""
+    z, d = state["latent"], state["threshold"]
+    z.copy_(torch.where(absent, z.clamp(-d, d), z))
+
+
+def leave(state: dict[str, Any], count: int, near: float | None = None) -> int:
+    """Move the threshold so that exactly `count` synapses of the tensor exist, and return how many did before.
+
+    It becomes `near` where that leaves as many, else the largest |z| that is not to exist, or 0 when all shall. Latents
+    that tie with it and shall exist are moved away from 0 by one ulp, those of the lowest index.
+    """
+    latent = state["latent"]
+    size = latent.abs()
+    at = float(size.new_tensor(state["threshold"]))
+    above = before = int(torch.count_nonzero(size > at))
+    if near is not None:
+        at = float(size.new_tensor(max(near, 0.0)))
+        above = int(torch.count_nonzero(size > at))
+    if above != count:
+        at = max(cutoff(size, count), 0.0)
+        if missing := count - int(torch.count_nonzero(size > at)):
+            raised = tuple(index[:missing] for index in (size == at).nonzero(as_tuple=True))
+            # A latent of 0 has no other sign than that of its zero.
+            latent[raised] = torch.copysign(size.new_tensor(_just_above(size, at)), latent[raised])
+    if at + TINY > at:  # so near to 0, a difference can be too small for the weights' own type
+        faint = (latent.abs() > at) & (latent.abs() < at + TINY)
+        latent[faint] = torch.copysign(size.new_tensor(at + TINY), latent[faint])
+    state["threshold"] = at
+    return before
+
+
+def _just_above(like: Tensor, threshold: float) -> float:
+    """Return the smallest size of a latent whose weight is not 0, in whatever type."""
+    at = like.new_tensor(threshold)
+    return max(float(torch.nextafter(at, at.new_tensor(math.inf))), threshold + TINY)
