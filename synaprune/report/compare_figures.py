@@ -15,7 +15,7 @@ from synaprune.train.results import Estimate, Row
 
 __all__ = ["PUBLISHED", "compare_figures", "means", "with_few_series"]
 
-PUBLISHED = "published"
+PUBLISHED = "published in papers"
 SERIES = 12  # more would be told apart neither in a legend nor in a figure
 ENERGY = "energy"
 FIGURES = {**results.FIGURES, ENERGY: ("energy", "total_pj"), "seconds": ("seconds",)}

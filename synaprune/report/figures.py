@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from synaprune.errors import MachineError, UsageError
-from synaprune.report.names import METHOD_NAMES
+from synaprune.report.names import method_name
 from synaprune.train.checkpoint import replacing
 from synaprune.train.run import Run
 
@@ -59,7 +59,7 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
         figure = Figure(figsize=(8, 8.5), dpi=144, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
         figure.suptitle(
-            f"{settings.task}, {METHOD_NAMES[settings.method]}: {last[f'{part}_accuracy']:.2%} {part} accuracy"
+            f"{settings.task}, {method_name(settings.to_mapping())}: {last[f'{part}_accuracy']:.2%} {part} accuracy"
             f" at {last['connectivity']:.2%} connectivity",
             fontsize=13,
             fontweight="bold",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synaprune.train.settings import BUDGET
+
 __all__ = ["METHOD_NAMES", "labels", "layer_name", "method_name", "part_of"]
 
 METHOD_NAMES = {
@@ -67,7 +69,10 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
 def _varied(many: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the settings in which these differ; one that a file does not know yet is not set."""
     names = dict.fromkeys(name for settings in many for name in settings if name not in FREE)
-    return [name for name in names if len({repr(settings.get(name)) for settings in many}) > 1]
+    values = {name: {repr(settings.get(name)) for settings in many} for name in names}
+    # That a run has no budget is said by its alpha; in what budgets differ counts among those that have one.
+    values |= {name: values[name] - {"None"} for name in BUDGET if name in values}
+    return [name for name in names if len(values[name]) > 1]
 
 
 def _said(name: str, settings: Mapping[str, Any]) -> str:

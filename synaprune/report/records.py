@@ -27,6 +27,7 @@ class Record:
         seconds: of training.
         epochs: the metrics of all epochs; none for a result, which has only the last.
         given: what a sweep calls its point, if it is of one.
+        sweep: the name of that sweep.
         point: what it shares with the same settings under other seeds.
         series: the curve that its point lies on.
     """
@@ -37,6 +38,7 @@ class Record:
     seconds: float
     epochs: Sequence[dict[str, Any]] = ()
     given: str = ""
+    sweep: str = ""
     point: str = field(default="", compare=False)
     series: str = field(default="", compare=False)
 
@@ -77,9 +79,11 @@ def gather(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record], list[
 def _named(records: Sequence[Record]) -> list[Record]:
     """Return the records with point and curve; by the names that a sweep gave, where those tell all points apart."""
     points, curves = labels([record.settings for record in records])
-    given = [record.given for record in records]
-    if all(given) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
-        points = given
+    short = [record.given for record in records]
+    for given in (short, [f"{record.sweep}: {record.given}" for record in records]):
+        if all(short) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
+            points = given
+            break
     alone = {curve for curve in curves if len({point for point, c in zip(points, curves) if c == curve}) == 1}
     curves = [point if curve in alone else curve for point, curve in zip(points, curves)]
     return [replace(record, point=point, series=curve) for record, point, curve in zip(records, points, curves)]
@@ -113,7 +117,8 @@ def _of_run(run: Run) -> Record | str:
     name = run.folder.resolve().name
     given, of_sweep, _ = name.rpartition(f"-seed{settings['seed']}")
     seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
-    return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "")
+    sweep = run.folder.resolve().parent.name
+    return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "", sweep)
 
 
 def _of_result(path: Path) -> Record:
@@ -122,7 +127,8 @@ def _of_result(path: Path) -> Record:
     for key in (part, "connectivity"):
         if not isinstance(result["metrics"].get(key), int | float):
             raise UsageError(f"result '{path}' is damaged: its metrics hold no {key}; have the sweep make it anew")
-    return Record(path.stem, result["settings"], result["metrics"], result["seconds"], given=str(result["point"]))
+    given, sweep = str(result["point"]), str(result.get("sweep") or path.resolve().parent.name)
+    return Record(path.stem, result["settings"], result["metrics"], result["seconds"], given=given, sweep=sweep)
 
 
 def _check_comparable(found: Sequence[Record]) -> None:

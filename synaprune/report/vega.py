@@ -135,10 +135,11 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
         style |= {"labelExpr": "format(datum.value, '~s')", "tickMinStep": 1}
     elif axis.scale != "linear":
         style["labelExpr"] = "format(datum.value, '~g')"
-    style["tickCount"] = 5
     if axis.scale in ("log", "symlog") and reach is not None:
         values = ticks(*reach, axis.scale)
         style |= {"values": values, "labelOverlap": len(values) > ALL_LABELS}
+    else:
+        style["tickCount"] = 5
     return {"field": name, "type": "quantitative", "scale": scale, "axis": style}
 
 

@@ -81,7 +81,7 @@ def test_published_points_stand_only_where_task_and_network_are_the_same(tmp_pat
     figure = comparison([tmp_path])[1][0]
     trace = next(trace for trace in figure.traces if trace.kind == "published")
     assert list(zip(trace.x, trace.y))[-1] == (0.00746, 0.9021)
-    assert trace.series == "published"
+    assert trace.series == "published in papers"
     assert "not measured here: STDS" in figure.note
 
 

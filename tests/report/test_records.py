@@ -39,11 +39,17 @@ def test_points_of_a_sweep_keep_its_names(tmp_path):
     assert gather([tmp_path])[0][0].point == "Grad R, alpha 0.2"
 
 
+def test_points_of_several_sweeps_are_told_apart_by_the_sweep(tmp_path):
+    write_result(tmp_path / "one", "dense", 0.9, 1.0, method="dense")
+    write_result(tmp_path / "two", "dense", 0.9, 1.0, method="dense", lr=0.5)
+    assert [record.point for record in gather([tmp_path / "one", tmp_path / "two"])[0]] == ["one: dense", "two: dense"]
+
+
 def test_a_budget_and_a_fixed_strength_are_two_curves(tmp_path):
     write_run(tmp_path / "a", alpha=0.1)
     write_run(tmp_path / "b", alpha=0.2)
-    write_run(tmp_path / "c", sparsity=0.9)
-    write_run(tmp_path / "d", sparsity=0.95)
+    write_run(tmp_path / "c", sparsity=0.9, schedule_flat=0.5)
+    write_run(tmp_path / "d", sparsity=0.95, schedule_flat=0.5)
     records, _ = gather([tmp_path])
     assert [record.series for record in records] == ["Grad R, fixed alpha"] * 2 + ["Grad R, budget"] * 2
 
