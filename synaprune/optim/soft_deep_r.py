@@ -118,7 +118,7 @@ class SoftDeepR(Noisy):
         state["offset"] = depth = self._depth(weight, group)
         source = generator(torch.device("cpu"), state["seed"], DEPTHS)
         below = torch.rand(weight.shape, generator=source, device="cpu").to(size) * depth
-        state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, below))
+        state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, 0 * below))
 
     # -- the step ------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def chosen(epochs: Sequence[int]) -> list[int]:
     """Return the epochs to show: the first, the last, and those nearest to a quarter and a half of the way.
 
     >>> chosen(range(1, 61)), chosen([1, 2]), chosen([])
-    ([1, 16, 30, 60], [1, 2], [])
+    ([1, 16, 31, 60], [1, 2], [])
     """
     if not epochs:
         return []

@@ -87,3 +87,20 @@ def test_option_that_method_and_base_both_have(base):
     optimizer.step()
     assert seen == [0.9]
     assert optimizer.param_groups[0]["alpha"] == 0.5
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_reset_and_flush_reach_what_the_base_knows_of_each_latent(layout):
+    latent = torch.zeros(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    moment = torch.full((2, 3, 2, 2), 1e-36).contiguous(memory_format=layout)
+    state = {"step": torch.tensor(7.0), "sum": moment, "row": torch.ones(2, 1), "exp_avg": moment + 5.0}
+    # The place 4 in channels-last memory: channel 1 of the second pixel in the first row.
+    bases.reset(state, torch.tensor([4]), latent, {"initial_accumulator_value": 0.5})
+    assert state["sum"][0, 1, 0, 1] == 0.5
+    assert state["exp_avg"][0, 1, 0, 1] == 0.0
+    assert torch.count_nonzero(state["exp_avg"]) == 23
+    bases.flush(state, latent)
+    assert torch.count_nonzero(state["sum"]) == 1
+    assert torch.count_nonzero(state["exp_avg"]) == 23
+    assert state["step"] == 7.0
+    assert state["row"].all()

@@ -108,6 +108,25 @@ def test_a_newborn_does_not_inherit_the_moments_of_its_past():
         assert moments["exp_avg"][weight.abs() > TINY].all()
 
 
+@pytest.mark.parametrize(
+    ("base", "options", "moment", "first"),
+    [
+        (torch.optim.Adagrad, {"initial_accumulator_value": 0.5}, "sum", 0.5),
+        (torch.optim.Rprop, {}, "step_size", 0.1),
+        (SGD, {"momentum": 0.9}, "momentum_buffer", 0.0),
+    ],
+)
+def test_the_base_begins_anew_with_a_newborn(base, options, moment, first):
+    weight, optimizer = tensors(torch.full((40,), 0.05), base=base, alpha=1.0, **options)
+    step(optimizer, 1.0)
+    step(optimizer, torch.randn(40))
+    born = weight.abs() == TINY
+    assert 0 < born.sum() <= 20
+    values = optimizer.state[weight]["base"][moment]
+    assert (values[born] == torch.tensor(first)).all()
+    assert (values != torch.tensor(first)).any()
+
+
 def test_signs_never_change():
     net = model()
     optimizer = DeepR(net, lr=1e-2, sparsity=0.8, temperature=1e-5)
