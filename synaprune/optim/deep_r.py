@@ -95,9 +95,10 @@ class DeepR(Noisy):
     def _begin(self, weight: Tensor, state: State, group: Group, exists: Tensor, size: Tensor) -> None:
         state["latent"].copy_(torch.where(exists, state["sign"] * size.clamp_(min=TINY), 0.0))
 
-    def _before(self, weight: Tensor, state: State, group: Group) -> Tensor:
+    def _before(self, weight: Tensor, state: State, group: Group) -> Tensor | None:
         if "absent" in state:  # the base moves what is frozen as well; only the weights are spared
             self._active.pop(weight, None)
+            return None
         return self._places(weight, state)
 
     def _after(self, weight: Tensor, state: State, group: Group, note: Tensor) -> None:

@@ -118,7 +118,7 @@ class SoftDeepR(Noisy):
         state["offset"] = depth = self._depth(weight, group)
         source = generator(torch.device("cpu"), state["seed"], DEPTHS)
         below = torch.rand(weight.shape, generator=source, device="cpu").to(size) * depth
-        state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, 0 * below))
+        state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, below))
 
     # -- the step ------------------------------------------------------------------------------------------
 
@@ -128,7 +128,6 @@ class SoftDeepR(Noisy):
         if depth != state["offset"]:
             latent.add_(state["sign"], alpha=depth - state["offset"])
             state["offset"] = depth
-            stay_above_floor(latent, state["sign"])
         return latent.clone()
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:

@@ -218,6 +218,8 @@ def test_frozen_topology_rests_and_thaws():
     assert all(torch.equal(mask, optimizer.mask(net.get_parameter(name))) for mask, name in zip(masks, SYNAPSES))
     assert any((net.get_parameter(name) * old < 0).any() for name, old in zip(SYNAPSES, weights))
     optimizer.freeze_topology(False)
+    for mask, name in zip(masks, SYNAPSES):
+        assert torch.equal(optimizer.theta(net.get_parameter(name)) > 0, mask)
     train(net, optimizer, 5)
     assert counts(net) == before
     assert any(not torch.equal(mask, optimizer.mask(net.get_parameter(name))) for mask, name in zip(masks, SYNAPSES))
@@ -284,7 +286,7 @@ def test_begins_sparse_with_the_weights_there_were():
 
 def test_of_a_network_that_is_sparse_already_the_synapses_that_exist_are_drawn_first():
     sparse = torch.tensor([0.0, 3.0, 0.0, -2.0, 0.0, 0.0, 0.0, 4.0])
-    weight, _ = tensors(sparse)  # four shall exist, three do
+    weight, _ = tensors(sparse, rescale=True)  # four shall exist, three do
     assert torch.equal(weight[sparse != 0], sparse[sparse != 0])
     assert (weight[sparse == 0].abs() == TINY).sum() == 1
     fewer, _ = tensors(sparse, sparsity=0.75, rescale=True)
@@ -325,6 +327,7 @@ def test_saved_state_continues_bit_for_bit(allocation):
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     other = DeepR(twin, **{**options, "seed": 9})
+    train(twin, other, 2)  # what it knows of synapses of its own is to be forgotten
     twin.load_state_dict(net.state_dict())
     other.load_state_dict(torch.load(file, weights_only=True))
     copied_net, copied = copy.deepcopy((net, optimizer))
@@ -332,6 +335,23 @@ def test_saved_state_continues_bit_for_bit(allocation):
         train(*pair, 20, seed=1)
     assert same(net, twin)
     assert same(net, copied_net)
+
+
+def test_a_state_saved_while_the_topology_was_frozen_continues_bit_for_bit():
+    net = model()
+    optimizer = DeepR(net, lr=1e-2, sparsity=0.8)
+    train(net, optimizer, 5)
+    optimizer.freeze_topology()
+    train(net, optimizer, 5)
+    twin = model()
+    other = DeepR(twin, lr=1e-2, sparsity=0.8)
+    twin.load_state_dict(net.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    for pair in [(net, optimizer), (twin, other)]:
+        train(*pair, 5)
+        pair[1].freeze_topology(False)
+        train(*pair, 5)
+    assert same(net, twin)
 
 
 # -- bad input -------------------------------------------------------------------------------------------------
