@@ -162,8 +162,12 @@ def test_hovering_says_the_value_and_the_run(browser, comparison):
       const { x, y, width, height } = boxes.sort((a, b) => a.x - b.x)[0];
       return [x + width / 2, y + height / 2];
     })()""")
-    page.move(*place)
-    page.wait(lambda: not page.value("document.getElementById('tip').hidden"))
+
+    def hovering():
+        page.move(*place)  # again, for the end of the scrolling takes the tip away
+        return not page.value("document.getElementById('tip').hidden")
+
+    page.wait(hovering)
     said = page.value("document.getElementById('tip').textContent").split("\n")
     assert said[0].startswith("Grad R · b-seed")
     assert said[1] == "connectivity 1 %"
