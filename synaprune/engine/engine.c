@@ -31,14 +31,17 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define LOW_BIT(x) __builtin_ctz(x)
 #define COUNT_BITS(x) __builtin_popcountll(x)
+#define PREFETCH(x) __builtin_prefetch(x)
 #else
 #define INLINE static inline
 #define UNROLL
+#define PREFETCH(x) (void)(x)
 static int LOW_BIT(uint32_t x) { int n = 0; while (!(x >> n & 1)) n++; return n; }
 static int COUNT_BITS(uint64_t x) { int n = 0; for (; x; x &= x - 1) n++; return n; }
 #endif
 
 #define LANES 32 /* pixels in a word */
+#define AHEAD 16 /* synapses; so many entries lie behind the end of where, for convolutions */
 
 enum kind { PLACE, PLACE_BITS, SHIFT, GATHER, POOL_MAX, POOL_SUM, CONV, CONV_ANALOG, LINEAR, LINEAR_ANALOG, COUNT };
 
@@ -94,11 +97,12 @@ INLINE v32 add(v32 x, v32 y) { return (v32){_mm512_add_ps(x.a, y.a), _mm512_add_
 INLINE v32 sub(v32 x, v32 y) { return (v32){_mm512_sub_ps(x.a, y.a), _mm512_sub_ps(x.b, y.b)}; }
 INLINE v32 mul(v32 x, v32 y) { return (v32){_mm512_mul_ps(x.a, y.a), _mm512_mul_ps(x.b, y.b)}; }
 INLINE v32 over(v32 x, v32 y) { return (v32){_mm512_div_ps(x.a, y.a), _mm512_div_ps(x.b, y.b)}; }
-INLINE uint32_t at_least(v32 x, v32 y) {
-    return (uint32_t)_mm512_cmp_ps_mask(x.a, y.a, _CMP_GE_OQ) | (uint32_t)_mm512_cmp_ps_mask(x.b, y.b, _CMP_GE_OQ) << 16;
-}
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { /* x where the bit is 1 */
-    return (v32){_mm512_mask_mov_ps(y.a, (__mmask16)m, x.a), _mm512_mask_mov_ps(y.b, (__mmask16)(m >> 16), x.b)};
+/* Which of v are at least a threshold; those become `after`. */
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
+    const __mmask16 a = _mm512_cmp_ps_mask(v->a, threshold.a, _CMP_GE_OQ);
+    const __mmask16 b = _mm512_cmp_ps_mask(v->b, threshold.b, _CMP_GE_OQ);
+    *v = (v32){_mm512_mask_mov_ps(v->a, a, after.a), _mm512_mask_mov_ps(v->b, b, after.b)};
+    return (uint32_t)a | (uint32_t)b << 16;
 }
 /* Masks made by a test of broadcast bits: moving them from general registers costs a port that is scarce. */
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
@@ -123,17 +127,19 @@ INLINE v32 add(v32 x, v32 y) { EACH(r, _mm256_add_ps(x.v[i], y.v[i])); }
 INLINE v32 sub(v32 x, v32 y) { EACH(r, _mm256_sub_ps(x.v[i], y.v[i])); }
 INLINE v32 mul(v32 x, v32 y) { EACH(r, _mm256_mul_ps(x.v[i], y.v[i])); }
 INLINE v32 over(v32 x, v32 y) { EACH(r, _mm256_div_ps(x.v[i], y.v[i])); }
-INLINE uint32_t at_least(v32 x, v32 y) {
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
     uint32_t m = 0;
-    UNROLL for (int i = 0; i < 4; i++)
-        m |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x.v[i], y.v[i], _CMP_GE_OQ)) << 8 * i;
+    UNROLL for (int i = 0; i < 4; i++) {
+        const __m256 above = _mm256_cmp_ps(v->v[i], threshold.v[i], _CMP_GE_OQ);
+        v->v[i] = _mm256_blendv_ps(v->v[i], after.v[i], above);
+        m |= (uint32_t)_mm256_movemask_ps(above) << 8 * i;
+    }
     return m;
 }
 INLINE __m256 lanes_of(uint32_t m, int i) {
     const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), bit = _mm256_slli_epi32(low, 8 * i);
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)m), bit), bit));
 }
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { EACH(r, _mm256_blendv_ps(y.v[i], x.v[i], lanes_of(m, i))); }
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
     EACH(r, _mm256_add_ps(x.v[i], _mm256_and_ps(lanes_of(m, i), w.v[i])));
 }
@@ -150,12 +156,15 @@ INLINE v32 add(v32 x, v32 y) { EACH(r, x.v[i] + y.v[i]); }
 INLINE v32 sub(v32 x, v32 y) { EACH(r, x.v[i] - y.v[i]); }
 INLINE v32 mul(v32 x, v32 y) { EACH(r, x.v[i] * y.v[i]); }
 INLINE v32 over(v32 x, v32 y) { EACH(r, x.v[i] / y.v[i]); }
-INLINE uint32_t at_least(v32 x, v32 y) {
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
     uint32_t m = 0;
-    for (int i = 0; i < LANES; i++) m |= (uint32_t)(x.v[i] >= y.v[i]) << i;
+    for (int i = 0; i < LANES; i++) {
+        const int above = v->v[i] >= threshold.v[i];
+        v->v[i] = above ? after.v[i] : v->v[i];
+        m |= (uint32_t)above << i;
+    }
     return m;
 }
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { EACH(r, m & UINT32_C(1) << i ? x.v[i] : y.v[i]); }
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + (m & UINT32_C(1) << i ? w.v[i] : 0.0f)); }
 #endif
 
@@ -166,20 +175,17 @@ INLINE v32 at_rest(const struct neuron *n) { return fill(n->soft ? 0.0f : n->res
 /* Let 32 neurons live through one time step with the current x; return who fires. plain is a constant at each call. */
 INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
     const v32 threshold = fill(n->threshold), tau = fill(n->tau), rest = plain ? fill(0.0f) : at_rest(n);
-    v32 h;
     if (plain) {
-        h = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
+        *v = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
     } else if (!n->leaky) {
-        h = add(*v, x);
+        *v = add(*v, x);
     } else {
         v32 away = sub(*v, rest);
         if (n->decay_input) away = sub(x, away);
         away = n->by_product ? mul(away, tau) : over(away, tau);
-        h = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
+        *v = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
     }
-    const uint32_t fired = at_least(h, threshold);
-    *v = pick(fired, !plain && n->soft ? sub(h, threshold) : rest, h);
-    return fired;
+    return exceed(v, threshold, !plain && n->soft ? sub(*v, threshold) : rest);
 }
 
 /* The n-th of so many equal shares of a count begins here. */
@@ -195,6 +201,7 @@ INLINE void conv_steps(const struct step *s, const uint32_t *bits, int32_t o, in
     for (int32_t k = s->start[o]; k < s->start[o + 1]; k++) {
         const uint32_t *m = bits + s->where[k];
         v32 w = fill(s->value[k]);
+        PREFETCH(bits + s->where[k + AHEAD]); /* the bits of all channels are more than the first cache holds */
         UNROLL for (int t = 0; t < n; t++) sum[t] = add_where(sum[t], m[t], w);
     }
     UNROLL for (int t = 0; t < n; t++) fired[t] = fire(&s->neuron, plain, v, sum[t]);
