@@ -14,6 +14,7 @@ import argparse
 import copy
 import statistics
 import sys
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -84,7 +85,9 @@ class CSRLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight = linear.weight.detach().to_sparse_csr()
+        with warnings.catch_warnings():  # it is in beta state, says PyTorch
+            warnings.simplefilter("ignore", UserWarning)
+            self.weight = linear.weight.detach().to_sparse_csr()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the currents of inputs `[..., in]`."""

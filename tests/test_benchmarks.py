@@ -29,6 +29,13 @@ def test_train_step():
     assert re.search(r"ratio", run("train_step.py", "--width=50", "--batch=16", "--repeats=3"))
 
 
+@pytest.mark.slow
+def test_inference():
+    printed = run("inference.py", "--network=mnist", "--repeats=3", "--batch=5")
+    assert re.search(r"dense fp32 +[\d.]+ +[\d.]+ x", printed)
+    assert re.search(r"effective MACs 31,360;", printed)
+
+
 def test_mnist_table():
     table = run("mnist.py", "table")
     assert table.startswith("| point |")

@@ -54,7 +54,6 @@ struct neuron {
 /* One step. What the numbers mean for each kind is said where it is carried out. in and out are byte offsets. */
 struct step {
     int32_t kind, layer, channels, words, lead, stride, out_lead, out_stride, copies, size, slices, bits_in, bits_out;
-    int32_t unused;
     int64_t in, out, scratch;
     const int32_t *start, *where, *table;
     const float *value, *bias;
@@ -115,33 +114,42 @@ INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
 #elif defined(__AVX2__) && !defined(SYNAPRUNE_PORTABLE)
 #define PATH "avx2"
 #define STEPS 2
-typedef struct { __m256 v[4]; } v32;
-#define EACH(r, expression) v32 r; UNROLL for (int i = 0; i < 4; i++) r.v[i] = (expression); return r
-INLINE v32 fill(float x) { EACH(r, _mm256_set1_ps(x)); }
-INLINE v32 load(const float *x) { EACH(r, _mm256_loadu_ps(x + 8 * i)); }
-INLINE void save(float *x, v32 y) { UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(x + 8 * i, y.v[i]); }
-INLINE v32 look_up(const float *x, const int32_t *at) {
-    EACH(r, _mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)(at + 8 * i)), 4));
+typedef struct { __m256 a, b, c, d; } v32;
+#define BOTH(f, x, y) (v32){f(x.a, y.a), f(x.b, y.b), f(x.c, y.c), f(x.d, y.d)}
+INLINE v32 fill(float x) { const __m256 y = _mm256_set1_ps(x); return (v32){y, y, y, y}; }
+INLINE v32 load(const float *x) {
+    return (v32){_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24)};
 }
-INLINE v32 add(v32 x, v32 y) { EACH(r, _mm256_add_ps(x.v[i], y.v[i])); }
-INLINE v32 sub(v32 x, v32 y) { EACH(r, _mm256_sub_ps(x.v[i], y.v[i])); }
-INLINE v32 mul(v32 x, v32 y) { EACH(r, _mm256_mul_ps(x.v[i], y.v[i])); }
-INLINE v32 over(v32 x, v32 y) { EACH(r, _mm256_div_ps(x.v[i], y.v[i])); }
+INLINE void save(float *x, v32 y) {
+    _mm256_storeu_ps(x, y.a), _mm256_storeu_ps(x + 8, y.b), _mm256_storeu_ps(x + 16, y.c), _mm256_storeu_ps(x + 24, y.d);
+}
+INLINE __m256 look_up_8(const float *x, const int32_t *i) {
+    return _mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)i), 4);
+}
+INLINE v32 look_up(const float *x, const int32_t *i) {
+    return (v32){look_up_8(x, i), look_up_8(x, i + 8), look_up_8(x, i + 16), look_up_8(x, i + 24)};
+}
+INLINE v32 add(v32 x, v32 y) { return BOTH(_mm256_add_ps, x, y); }
+INLINE v32 sub(v32 x, v32 y) { return BOTH(_mm256_sub_ps, x, y); }
+INLINE v32 mul(v32 x, v32 y) { return BOTH(_mm256_mul_ps, x, y); }
+INLINE v32 over(v32 x, v32 y) { return BOTH(_mm256_div_ps, x, y); }
+INLINE uint32_t exceed_8(__m256 *v, __m256 threshold, __m256 after) {
+    const __m256 above = _mm256_cmp_ps(*v, threshold, _CMP_GE_OQ);
+    *v = _mm256_blendv_ps(*v, after, above);
+    return (uint32_t)_mm256_movemask_ps(above);
+}
 INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
-    uint32_t m = 0;
-    UNROLL for (int i = 0; i < 4; i++) {
-        const __m256 above = _mm256_cmp_ps(v->v[i], threshold.v[i], _CMP_GE_OQ);
-        v->v[i] = _mm256_blendv_ps(v->v[i], after.v[i], above);
-        m |= (uint32_t)_mm256_movemask_ps(above) << 8 * i;
-    }
-    return m;
+    return exceed_8(&v->a, threshold.a, after.a) | exceed_8(&v->b, threshold.b, after.b) << 8 |
+           exceed_8(&v->c, threshold.c, after.c) << 16 | exceed_8(&v->d, threshold.d, after.d) << 24;
 }
-INLINE __m256 lanes_of(uint32_t m, int i) {
-    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), bit = _mm256_slli_epi32(low, 8 * i);
-    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)m), bit), bit));
+INLINE __m256 add_where_8(__m256 x, __m256i bits, __m256i lanes, __m256 w) {
+    return _mm256_add_ps(x, _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, lanes), lanes)), w));
 }
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
-    EACH(r, _mm256_add_ps(x.v[i], _mm256_and_ps(lanes_of(m, i), w.v[i])));
+    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), bits = _mm256_set1_epi32((int)m);
+    return (v32){add_where_8(x.a, bits, low, w.a), add_where_8(x.b, bits, _mm256_slli_epi32(low, 8), w.b),
+                 add_where_8(x.c, bits, _mm256_slli_epi32(low, 16), w.c),
+                 add_where_8(x.d, bits, _mm256_slli_epi32(low, 24), w.d)};
 }
 #else
 #define PATH "portable"
@@ -165,7 +173,11 @@ INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
     }
     return m;
 }
-INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + (m & UINT32_C(1) << i ? w.v[i] : 0.0f)); }
+#define BITS_4(b) UINT32_C(1) << (b), UINT32_C(1) << ((b) + 1), UINT32_C(1) << ((b) + 2), UINT32_C(1) << ((b) + 3)
+static const uint32_t bit_of[LANES] = {BITS_4(0),  BITS_4(4),  BITS_4(8),  BITS_4(12),
+                                       BITS_4(16), BITS_4(20), BITS_4(24), BITS_4(28)};
+/* A table and not a shift: compilers can then vectorise it for processors that cannot shift each lane by its own. */
+INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + ((m & bit_of[i]) == bit_of[i] ? w.v[i] : 0.0f)); }
 #endif
 
 /* ---- neurons ---- */
