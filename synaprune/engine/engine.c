@@ -258,26 +258,34 @@ INLINE uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used,
     return spikes;
 }
 
-/* The same current at each time step, from analog planes. where: place of channel and tap among the floats.
- * Two words of neurons at a time, for each waits for its own last step. */
+/* Let n words of neurons live with the same current at each time step; side by side, for each waits for its own last
+ * step. Word i is written `apart` words behind the one before it. */
+INLINE uint64_t fire_steadily(const struct step *s, const v32 *sum, uint32_t *out, size_t apart, const uint32_t *valid,
+                              int32_t T, int n, int plain) {
+    v32 v[2];
+    uint64_t spikes = 0;
+    for (int i = 0; i < n; i++) v[i] = at_rest(&s->neuron);
+    for (int32_t t = 0; t < T; t++)
+        for (int i = 0; i < n; i++) {
+            const uint32_t fired = fire(&s->neuron, plain, &v[i], sum[i]);
+            spikes += store(out + i * apart + t, &fired, valid[i], 1);
+        }
+    return spikes;
+}
+
+/* Currents from analog planes. where: place of channel and tap among the floats. */
 INLINE uint64_t conv_analog_words(const struct step *s, char *work, int32_t T, uint32_t used, int32_t o, int32_t j, int n,
-                                 int plain) {
+                                  int plain) {
     const float *in = (const float *)(work + s->in) + (size_t)j * LANES;
     uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)o * s->out_stride + s->out_lead + j) * T;
-    v32 v[2], sum[2];
-    uint64_t spikes = 0;
+    const uint32_t valid[2] = {s->valid[j] & used, s->valid[j] & used};
+    v32 sum[2];
     for (int i = 0; i < n; i++) {
-        v[i] = at_rest(&s->neuron);
         sum[i] = fill(s->bias ? s->bias[o + i] : 0.0f);
         for (int32_t k = s->start[o + i]; k < s->start[o + i + 1]; k++)
             sum[i] = add(sum[i], mul(fill(s->value[k]), load(in + s->where[k])));
     }
-    for (int32_t t = 0; t < T; t++)
-        for (int i = 0; i < n; i++) {
-            const uint32_t fired = fire(&s->neuron, plain, &v[i], sum[i]);
-            spikes += store(out + (size_t)i * s->out_stride * T + t, &fired, s->valid[j] & used, 1);
-        }
-    return spikes;
+    return fire_steadily(s, sum, out, (size_t)s->out_stride * T, valid, T, n, plain);
 }
 
 INLINE uint64_t conv_analog(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to,
@@ -359,14 +367,12 @@ INLINE uint64_t linear_analog(const struct step *s, char *work, int32_t T, int32
             sum = add(sum, mul(load(s->value + k), look_up(in, s->where + k)));
         save(sums + (size_t)j * LANES, sum);
     }
-    for (int32_t j = from; j < to; j++) {
+    for (int32_t j = from; j < to; j += 2) {
         uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)s->out_lead + j) * T;
-        v32 v = at_rest(&s->neuron);
-        const v32 sum = look_up(sums, s->table + (size_t)j * LANES);
-        for (int32_t t = 0; t < T; t++) {
-            const uint32_t fired = fire(&s->neuron, plain, &v, sum);
-            spikes += store(out + t, &fired, s->valid[j], 1);
-        }
+        const int32_t *place = s->table + (size_t)j * LANES;
+        const v32 sum[2] = {look_up(sums, place), j + 1 < to ? look_up(sums, place + LANES) : fill(0.0f)};
+        spikes += j + 1 < to ? fire_steadily(s, sum, out, (size_t)T, s->valid + j, T, 2, plain)
+                             : fire_steadily(s, sum, out, (size_t)T, s->valid + j, T, 1, plain);
     }
     return spikes;
 }
