@@ -56,7 +56,7 @@ _HOMES = {
     "layer_connectivity": "measure",
     "operations": "measure",
 }
-_MODULES = ("budget", "measure", "optim", "synapses")
+_MODULES = ("budget", "engine", "measure", "optim", "synapses")
 
 
 def __getattr__(name: str) -> Any:

@@ -123,3 +123,9 @@ def test_ablations_refuses_other_settings(ablations, tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match="2"):
         ablations.main()
     assert "was trained with another 'task'" in capsys.readouterr().err
+
+
+def test_inference():
+    printed = run("inference.py", "--network=mnist", "--repeats=3", "--batch=5")
+    assert re.search(r"dense fp32 +[\d.]+ +[\d.]+ x", printed)
+    assert re.search(r"effective MACs 31,360;", printed)

@@ -14,6 +14,7 @@ def test_every_public_name_is_found():
         assert name in dir(synaprune)
     assert synaprune.__all__ == sorted(synaprune.__all__)
     assert synaprune.optim.GradR is synaprune.GradR
+    assert synaprune.engine.Network.__module__ == "synaprune.engine.graph"
     with pytest.raises(AttributeError, match="has no attribute 'GradX'"):
         synaprune.GradX  # noqa: B018
 

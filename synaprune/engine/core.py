@@ -37,7 +37,7 @@ ARRAYS: dict[str, Any] = {
 
 
 class _Step(ctypes.Structure):
-    _fields_ = [(name, c_int32) for name in ("kind", *NUMBERS, "unused")]
+    _fields_ = [(name, c_int32) for name in ("kind", *NUMBERS)]
     _fields_ += [(name, c_int64) for name in PLACES]
     _fields_ += [(name, POINTER(kind)) for name, kind in ARRAYS.items()]
     _fields_ += [("neuron", _Neuron)]

@@ -31,14 +31,17 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define LOW_BIT(x) __builtin_ctz(x)
 #define COUNT_BITS(x) __builtin_popcountll(x)
+#define PREFETCH(x) __builtin_prefetch(x)
 #else
 #define INLINE static inline
 #define UNROLL
+#define PREFETCH(x) (void)(x)
 static int LOW_BIT(uint32_t x) { int n = 0; while (!(x >> n & 1)) n++; return n; }
 static int COUNT_BITS(uint64_t x) { int n = 0; for (; x; x &= x - 1) n++; return n; }
 #endif
 
 #define LANES 32 /* pixels in a word */
+#define AHEAD 16 /* synapses; so many entries lie behind the end of where, for convolutions */
 
 enum kind { PLACE, PLACE_BITS, SHIFT, GATHER, POOL_MAX, POOL_SUM, CONV, CONV_ANALOG, LINEAR, LINEAR_ANALOG, COUNT };
 
@@ -51,7 +54,6 @@ struct neuron {
 /* One step. What the numbers mean for each kind is said where it is carried out. in and out are byte offsets. */
 struct step {
     int32_t kind, layer, channels, words, lead, stride, out_lead, out_stride, copies, size, slices, bits_in, bits_out;
-    int32_t unused;
     int64_t in, out, scratch;
     const int32_t *start, *where, *table;
     const float *value, *bias;
@@ -94,11 +96,12 @@ INLINE v32 add(v32 x, v32 y) { return (v32){_mm512_add_ps(x.a, y.a), _mm512_add_
 INLINE v32 sub(v32 x, v32 y) { return (v32){_mm512_sub_ps(x.a, y.a), _mm512_sub_ps(x.b, y.b)}; }
 INLINE v32 mul(v32 x, v32 y) { return (v32){_mm512_mul_ps(x.a, y.a), _mm512_mul_ps(x.b, y.b)}; }
 INLINE v32 over(v32 x, v32 y) { return (v32){_mm512_div_ps(x.a, y.a), _mm512_div_ps(x.b, y.b)}; }
-INLINE uint32_t at_least(v32 x, v32 y) {
-    return (uint32_t)_mm512_cmp_ps_mask(x.a, y.a, _CMP_GE_OQ) | (uint32_t)_mm512_cmp_ps_mask(x.b, y.b, _CMP_GE_OQ) << 16;
-}
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { /* x where the bit is 1 */
-    return (v32){_mm512_mask_mov_ps(y.a, (__mmask16)m, x.a), _mm512_mask_mov_ps(y.b, (__mmask16)(m >> 16), x.b)};
+/* Which of v are at least a threshold; those become `after`. */
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
+    const __mmask16 a = _mm512_cmp_ps_mask(v->a, threshold.a, _CMP_GE_OQ);
+    const __mmask16 b = _mm512_cmp_ps_mask(v->b, threshold.b, _CMP_GE_OQ);
+    *v = (v32){_mm512_mask_mov_ps(v->a, a, after.a), _mm512_mask_mov_ps(v->b, b, after.b)};
+    return (uint32_t)a | (uint32_t)b << 16;
 }
 /* Masks made by a test of broadcast bits: moving them from general registers costs a port that is scarce. */
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
@@ -111,31 +114,42 @@ INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
 #elif defined(__AVX2__) && !defined(SYNAPRUNE_PORTABLE)
 #define PATH "avx2"
 #define STEPS 2
-typedef struct { __m256 v[4]; } v32;
-#define EACH(r, expression) v32 r; UNROLL for (int i = 0; i < 4; i++) r.v[i] = (expression); return r
-INLINE v32 fill(float x) { EACH(r, _mm256_set1_ps(x)); }
-INLINE v32 load(const float *x) { EACH(r, _mm256_loadu_ps(x + 8 * i)); }
-INLINE void save(float *x, v32 y) { UNROLL for (int i = 0; i < 4; i++) _mm256_storeu_ps(x + 8 * i, y.v[i]); }
-INLINE v32 look_up(const float *x, const int32_t *at) {
-    EACH(r, _mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)(at + 8 * i)), 4));
+typedef struct { __m256 a, b, c, d; } v32;
+#define BOTH(f, x, y) (v32){f(x.a, y.a), f(x.b, y.b), f(x.c, y.c), f(x.d, y.d)}
+INLINE v32 fill(float x) { const __m256 y = _mm256_set1_ps(x); return (v32){y, y, y, y}; }
+INLINE v32 load(const float *x) {
+    return (v32){_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16), _mm256_loadu_ps(x + 24)};
 }
-INLINE v32 add(v32 x, v32 y) { EACH(r, _mm256_add_ps(x.v[i], y.v[i])); }
-INLINE v32 sub(v32 x, v32 y) { EACH(r, _mm256_sub_ps(x.v[i], y.v[i])); }
-INLINE v32 mul(v32 x, v32 y) { EACH(r, _mm256_mul_ps(x.v[i], y.v[i])); }
-INLINE v32 over(v32 x, v32 y) { EACH(r, _mm256_div_ps(x.v[i], y.v[i])); }
-INLINE uint32_t at_least(v32 x, v32 y) {
-    uint32_t m = 0;
-    UNROLL for (int i = 0; i < 4; i++)
-        m |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x.v[i], y.v[i], _CMP_GE_OQ)) << 8 * i;
-    return m;
+INLINE void save(float *x, v32 y) {
+    _mm256_storeu_ps(x, y.a), _mm256_storeu_ps(x + 8, y.b), _mm256_storeu_ps(x + 16, y.c), _mm256_storeu_ps(x + 24, y.d);
 }
-INLINE __m256 lanes_of(uint32_t m, int i) {
-    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), bit = _mm256_slli_epi32(low, 8 * i);
-    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)m), bit), bit));
+INLINE __m256 look_up_8(const float *x, const int32_t *i) {
+    return _mm256_i32gather_ps(x, _mm256_loadu_si256((const __m256i *)i), 4);
 }
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { EACH(r, _mm256_blendv_ps(y.v[i], x.v[i], lanes_of(m, i))); }
+INLINE v32 look_up(const float *x, const int32_t *i) {
+    return (v32){look_up_8(x, i), look_up_8(x, i + 8), look_up_8(x, i + 16), look_up_8(x, i + 24)};
+}
+INLINE v32 add(v32 x, v32 y) { return BOTH(_mm256_add_ps, x, y); }
+INLINE v32 sub(v32 x, v32 y) { return BOTH(_mm256_sub_ps, x, y); }
+INLINE v32 mul(v32 x, v32 y) { return BOTH(_mm256_mul_ps, x, y); }
+INLINE v32 over(v32 x, v32 y) { return BOTH(_mm256_div_ps, x, y); }
+INLINE uint32_t exceed_8(__m256 *v, __m256 threshold, __m256 after) {
+    const __m256 above = _mm256_cmp_ps(*v, threshold, _CMP_GE_OQ);
+    *v = _mm256_blendv_ps(*v, after, above);
+    return (uint32_t)_mm256_movemask_ps(above);
+}
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
+    return exceed_8(&v->a, threshold.a, after.a) | exceed_8(&v->b, threshold.b, after.b) << 8 |
+           exceed_8(&v->c, threshold.c, after.c) << 16 | exceed_8(&v->d, threshold.d, after.d) << 24;
+}
+INLINE __m256 add_where_8(__m256 x, __m256i bits, __m256i lanes, __m256 w) {
+    return _mm256_add_ps(x, _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(bits, lanes), lanes)), w));
+}
 INLINE v32 add_where(v32 x, uint32_t m, v32 w) {
-    EACH(r, _mm256_add_ps(x.v[i], _mm256_and_ps(lanes_of(m, i), w.v[i])));
+    const __m256i low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), bits = _mm256_set1_epi32((int)m);
+    return (v32){add_where_8(x.a, bits, low, w.a), add_where_8(x.b, bits, _mm256_slli_epi32(low, 8), w.b),
+                 add_where_8(x.c, bits, _mm256_slli_epi32(low, 16), w.c),
+                 add_where_8(x.d, bits, _mm256_slli_epi32(low, 24), w.d)};
 }
 #else
 #define PATH "portable"
@@ -150,13 +164,20 @@ INLINE v32 add(v32 x, v32 y) { EACH(r, x.v[i] + y.v[i]); }
 INLINE v32 sub(v32 x, v32 y) { EACH(r, x.v[i] - y.v[i]); }
 INLINE v32 mul(v32 x, v32 y) { EACH(r, x.v[i] * y.v[i]); }
 INLINE v32 over(v32 x, v32 y) { EACH(r, x.v[i] / y.v[i]); }
-INLINE uint32_t at_least(v32 x, v32 y) {
+INLINE uint32_t exceed(v32 *v, v32 threshold, v32 after) {
     uint32_t m = 0;
-    for (int i = 0; i < LANES; i++) m |= (uint32_t)(x.v[i] >= y.v[i]) << i;
+    for (int i = 0; i < LANES; i++) {
+        const int above = v->v[i] >= threshold.v[i];
+        v->v[i] = above ? after.v[i] : v->v[i];
+        m |= (uint32_t)above << i;
+    }
     return m;
 }
-INLINE v32 pick(uint32_t m, v32 x, v32 y) { EACH(r, m & UINT32_C(1) << i ? x.v[i] : y.v[i]); }
-INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + (m & UINT32_C(1) << i ? w.v[i] : 0.0f)); }
+#define BITS_4(b) UINT32_C(1) << (b), UINT32_C(1) << ((b) + 1), UINT32_C(1) << ((b) + 2), UINT32_C(1) << ((b) + 3)
+static const uint32_t bit_of[LANES] = {BITS_4(0),  BITS_4(4),  BITS_4(8),  BITS_4(12),
+                                       BITS_4(16), BITS_4(20), BITS_4(24), BITS_4(28)};
+/* A table and not a shift: compilers can then vectorise it for processors that cannot shift each lane by its own. */
+INLINE v32 add_where(v32 x, uint32_t m, v32 w) { EACH(r, x.v[i] + ((m & bit_of[i]) == bit_of[i] ? w.v[i] : 0.0f)); }
 #endif
 
 /* ---- neurons ---- */
@@ -166,20 +187,17 @@ INLINE v32 at_rest(const struct neuron *n) { return fill(n->soft ? 0.0f : n->res
 /* Let 32 neurons live through one time step with the current x; return who fires. plain is a constant at each call. */
 INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
     const v32 threshold = fill(n->threshold), tau = fill(n->tau), rest = plain ? fill(0.0f) : at_rest(n);
-    v32 h;
     if (plain) {
-        h = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
+        *v = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
     } else if (!n->leaky) {
-        h = add(*v, x);
+        *v = add(*v, x);
     } else {
         v32 away = sub(*v, rest);
         if (n->decay_input) away = sub(x, away);
         away = n->by_product ? mul(away, tau) : over(away, tau);
-        h = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
+        *v = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
     }
-    const uint32_t fired = at_least(h, threshold);
-    *v = pick(fired, !plain && n->soft ? sub(h, threshold) : rest, h);
-    return fired;
+    return exceed(v, threshold, !plain && n->soft ? sub(*v, threshold) : rest);
 }
 
 /* The n-th of so many equal shares of a count begins here. */
@@ -195,6 +213,7 @@ INLINE void conv_steps(const struct step *s, const uint32_t *bits, int32_t o, in
     for (int32_t k = s->start[o]; k < s->start[o + 1]; k++) {
         const uint32_t *m = bits + s->where[k];
         v32 w = fill(s->value[k]);
+        PREFETCH(bits + s->where[k + AHEAD]); /* the bits of all channels are more than the first cache holds */
         UNROLL for (int t = 0; t < n; t++) sum[t] = add_where(sum[t], m[t], w);
     }
     UNROLL for (int t = 0; t < n; t++) fired[t] = fire(&s->neuron, plain, v, sum[t]);
@@ -239,26 +258,34 @@ INLINE uint64_t conv(const struct step *s, char *work, int32_t T, uint32_t used,
     return spikes;
 }
 
-/* The same current at each time step, from analog planes. where: place of channel and tap among the floats.
- * Two words of neurons at a time, for each waits for its own last step. */
+/* Let n words of neurons live with the same current at each time step; side by side, for each waits for its own last
+ * step. Word i is written `apart` words behind the one before it. */
+INLINE uint64_t fire_steadily(const struct step *s, const v32 *sum, uint32_t *out, size_t apart, const uint32_t *valid,
+                              int32_t T, int n, int plain) {
+    v32 v[2];
+    uint64_t spikes = 0;
+    for (int i = 0; i < n; i++) v[i] = at_rest(&s->neuron);
+    for (int32_t t = 0; t < T; t++)
+        for (int i = 0; i < n; i++) {
+            const uint32_t fired = fire(&s->neuron, plain, &v[i], sum[i]);
+            spikes += store(out + i * apart + t, &fired, valid[i], 1);
+        }
+    return spikes;
+}
+
+/* Currents from analog planes. where: place of channel and tap among the floats. */
 INLINE uint64_t conv_analog_words(const struct step *s, char *work, int32_t T, uint32_t used, int32_t o, int32_t j, int n,
-                                 int plain) {
+                                  int plain) {
     const float *in = (const float *)(work + s->in) + (size_t)j * LANES;
     uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)o * s->out_stride + s->out_lead + j) * T;
-    v32 v[2], sum[2];
-    uint64_t spikes = 0;
+    const uint32_t valid[2] = {s->valid[j] & used, s->valid[j] & used};
+    v32 sum[2];
     for (int i = 0; i < n; i++) {
-        v[i] = at_rest(&s->neuron);
         sum[i] = fill(s->bias ? s->bias[o + i] : 0.0f);
         for (int32_t k = s->start[o + i]; k < s->start[o + i + 1]; k++)
             sum[i] = add(sum[i], mul(fill(s->value[k]), load(in + s->where[k])));
     }
-    for (int32_t t = 0; t < T; t++)
-        for (int i = 0; i < n; i++) {
-            const uint32_t fired = fire(&s->neuron, plain, &v[i], sum[i]);
-            spikes += store(out + (size_t)i * s->out_stride * T + t, &fired, s->valid[j] & used, 1);
-        }
-    return spikes;
+    return fire_steadily(s, sum, out, (size_t)s->out_stride * T, valid, T, n, plain);
 }
 
 INLINE uint64_t conv_analog(const struct step *s, char *work, int32_t T, uint32_t used, int32_t from, int32_t to,
@@ -340,14 +367,12 @@ INLINE uint64_t linear_analog(const struct step *s, char *work, int32_t T, int32
             sum = add(sum, mul(load(s->value + k), look_up(in, s->where + k)));
         save(sums + (size_t)j * LANES, sum);
     }
-    for (int32_t j = from; j < to; j++) {
+    for (int32_t j = from; j < to; j += 2) {
         uint32_t *out = (uint32_t *)(work + s->out) + ((size_t)s->out_lead + j) * T;
-        v32 v = at_rest(&s->neuron);
-        const v32 sum = look_up(sums, s->table + (size_t)j * LANES);
-        for (int32_t t = 0; t < T; t++) {
-            const uint32_t fired = fire(&s->neuron, plain, &v, sum);
-            spikes += store(out + t, &fired, s->valid[j], 1);
-        }
+        const int32_t *place = s->table + (size_t)j * LANES;
+        const v32 sum[2] = {look_up(sums, place), j + 1 < to ? look_up(sums, place + LANES) : fill(0.0f)};
+        spikes += j + 1 < to ? fire_steadily(s, sum, out, (size_t)T, s->valid + j, T, 2, plain)
+                             : fire_steadily(s, sum, out, (size_t)T, s->valid + j, T, 1, plain);
     }
     return spikes;
 }

@@ -22,6 +22,7 @@ __all__ = ["KINDS", "Plan", "Step", "plan"]
 
 ALIGN = 64
 MAX_MEMORY = 2**31  # bytes of working memory
+AHEAD = 16  # synapses whose inputs engine.c fetches early, also behind the end of a list
 WORTH_SHARING = 10_000  # synapses of a fully connected layer from which on several threads share it
 KINDS = (
     *("place", "place_bits", "shift", "gather", "pool_max", "pool_sum"),
@@ -108,7 +109,11 @@ class _Planner:
         if train is None:
             origin = {"in": self.place(np.arange(inputs) * LANES, inputs * LANES)}
         where = synapses.sender * (LANES if train is None else self.T)
-        arrays = {"start": starts(synapses.receiver, out), "where": int32(where), "value": synapses.value}
+        arrays = {
+            "start": starts(synapses.receiver, out),
+            "where": int32(np.append(where, np.zeros(AHEAD, np.int64))),
+            "value": synapses.value,
+        }
         target = self.placed(Train(out, 1, LANES, LANES))
         self.fire("conv" if train else "conv_analog", index, train, target, origin, arrays | _bias(layer))
         return target
@@ -161,7 +166,11 @@ class _Planner:
             copy = place * max(1, len(shifts)) + np.searchsorted(shifts, bit % LANES)
             where = (copy * source.stride + source.lead + bit // LANES) * self.T
         target = self.surrounded(index + 2, Train(out[0], out[1], out[2], source.pitch))
-        arrays = {"start": starts(synapses.receiver, out[0]), "where": int32(where), "value": synapses.value}
+        arrays = {
+            "start": starts(synapses.receiver, out[0]),
+            "where": int32(np.append(where, np.zeros(AHEAD, np.int64))),
+            "value": synapses.value,
+        }
         self.fire("conv" if train else "conv_analog", index, source, target, origin, arrays | _bias(layer))
         return target
 
@@ -177,7 +186,9 @@ class _Planner:
         phase = reached % stride @ (stride[1], 1)
         used = np.unique(phase[np.unique(layer.weight.positions % len(reached))])
         height, width = map(int, -(-(np.array(shape[1:]) + 2 * two(layer.padding, 0)) // stride))
-        pitch = max(width, self.pitch(index + 2, *out[1:]))
+        # With stride 1 the zeros left of a row are also those right of the row before.
+        least = shape[2] + int(two(layer.padding, 0)[1]) if stride[1] == 1 else width
+        pitch = max(least, self.pitch(index + 2, *out[1:]))
         bit = reached // stride @ (pitch, 1)
         stop = max(words_of(out[1], out[2], pitch) * LANES + int(bit.max()), height * pitch)
         span = stop if train is None else (-(-stop // LANES) + 1) * LANES  # of one plane, in pixels

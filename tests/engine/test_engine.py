@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import inputs, random_network
 
+from synaprune import export
 from synaprune.engine import Conv, Engine, Flatten, Linear, Network, Neuron, Vote, Weight, build, compile
 from synaprune.engine.reference import spike_trains
 from synaprune.errors import UsageError
@@ -88,6 +89,14 @@ def test_one_neuron():
     assert engine.spikes == {"lif": 6}
     assert engine.firing_rates == {"lif": 0.75}
     assert engine(np.zeros((0, 2))).shape == (0, 1)
+
+
+def test_a_sparse_file(tmp_path):
+    export.write(ONE, tmp_path / "one.safetensors")
+    assert compile(tmp_path / "one.safetensors")(np.array([[0.0, 2.0]])).tolist() == [[1.0]]
+    assert compile(str(tmp_path / "one.safetensors")).network.T == 4
+    with pytest.raises(UsageError, match="nothing"):
+        compile(tmp_path / "nothing.safetensors")
 
 
 def test_counts_and_votes():
