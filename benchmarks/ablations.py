@@ -23,7 +23,6 @@ import json
 import math
 import shlex
 import statistics
-import subprocess
 import time
 from itertools import product
 from pathlib import Path
@@ -37,12 +36,12 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.files import replacing
 from synaprune.optim import METHODS, GradR, Rewirer
 from synaprune.report.figures import BLUE, GREEN, MUTED, ORANGE, STYLE
 from synaprune.train import build, recipes, results, schedule
-from synaprune.train.checkpoint import replacing
 from synaprune.train.epoch import evaluate_network, topology, train_epoch
-from synaprune.train.run import machine, versions
+from synaprune.train.run import commit, machine, versions
 from synaprune.train.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -157,12 +156,6 @@ def run(args: argparse.Namespace, gradient: str, sparsity: float, lr: float, see
     if name := settings.difference(Settings.from_mapping(found["settings"], source=f"'{path}'")):
         raise UsageError(f"'{path}' was trained with another '{name}'; move it away, or give another folder with --out")
     return f"{path.stem}: {found['metrics']['validation_accuracy']:.2%} at {found['metrics']['connectivity']:.2%}"
-
-
-def commit() -> str:
-    """Return the commit that is checked out, marked where files differ from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

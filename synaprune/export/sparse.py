@@ -15,7 +15,6 @@ docs/file_format.md describes both. Nothing in a file can execute code; PyTorch 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import zlib
@@ -31,9 +30,10 @@ import safetensors.numpy
 from synaprune import __version__
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import Conv, Linear, check_sizes
-from synaprune.errors import MachineError, UsageError
+from synaprune.errors import UsageError
 from synaprune.export import rice
 from synaprune.export.values import check, from_stored, to_stored
+from synaprune.files import replacing
 
 __all__ = ["FORMAT", "provenance", "read", "write"]
 
@@ -83,7 +83,11 @@ def write(
     origin = {"synaprune": __version__, **(provenance or {})}
     text = json.dumps({"format": FORMAT, "network": plain, "provenance": origin}, allow_nan=False)
     metadata = {"synaprune": text, "crc32": _checksum(text, arrays)}
-    _replace(Path(path), safetensors.numpy.save(arrays, metadata=metadata))
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
+    with replacing(path, remedy="free some space") as file:
+        file.write(safetensors.numpy.save(arrays, metadata=metadata))
 
 
 def read(path: str | os.PathLike[str]) -> Network:
@@ -175,19 +179,3 @@ def _tensor(file: Any, name: str) -> np.ndarray:
     if file.get_slice(name).get_dtype() not in DTYPES[name.partition(".")[2]]:
         raise UsageError(f"tensor {name} is of another type")
     return file.get_tensor(name)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of `path` once it is complete."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise MachineError(f"no space left on the disk for '{path}'; free some space") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ Which score ranks the synapses is the method's; how many, where and by when is t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,21 @@ from synaprune.budget import Plan, Schedule, plan, split
 from synaprune.optim.groups import Group, State
 from synaprune.optim.rewirer import Rewirer, Row
 
-__all__ = ["Budgeted", "Sparsity", "budget_options"]
+__all__ = ["Budgeted", "Solved", "Sparsity", "budget_options"]
 
 Sparsity = float | Mapping[str, float]
+
+
+class Solved(NamedTuple):
+    """What a budget took: the effective rate `alpha` of the prior, and how far the count floated in between.
+
+    `alpha` is the way of the threshold over the sum of the learning rates: the α of a prior that would have pressed as
+    hard. `excess` is the largest deviation of the count, just before a solution, from the number it was brought to,
+    as a share of that number.
+    """
+
+    alpha: float
+    excess: float
 
 
 def budget_options(
@@ -40,7 +52,7 @@ class Budgeted(Rewirer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._solved: dict[Tensor, list[float]] = {}  # what a method notes of its solutions, until it is asked
+        self._solved: dict[Tensor, list[float]] = {}  # since the last report: shift, learning rates, excess
 
     def _has_budget(self, group: Group) -> bool:
         """Tell whether this group asks for a number of synapses."""
@@ -50,8 +62,13 @@ class Budgeted(Rewirer):
         """Return what ranks the synapses of a tensor, in its shape: the largest survive."""
         raise NotImplementedError
 
-    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
-        """Leave exactly `count` synapses; `bound` is the score below which none of the group survives."""
+    def _leave(
+        self, weight: Tensor, state: State, group: Group, count: int, bound: float | None
+    ) -> tuple[int, float] | None:
+        """Leave exactly `count` synapses; `bound` is the score below which none of the group survives.
+
+        Where a threshold was moved, return how many there were before, and by how much it rose.
+        """
         raise NotImplementedError
 
     def _check_group(self, group: Group) -> None:
@@ -118,9 +135,33 @@ class Budgeted(Rewirer):
             bounds = [bound * scale for scale in scales]
         else:
             counts = budget.counts(step)
+        steady = budget.steady(max(step - budget.period, 0)) and budget.steady(step)
         for (_, weight, state), count, near in zip(rows, counts, bounds):
-            self._leave(weight, state, group, count, near)
+            found = self._leave(weight, state, group, count, near)
+            if found is not None:
+                self._learn(weight, state, count, *found, steady)
         return rows
+
+    def _press(self, state: State, group: Group, rise: float) -> None:
+        """Note by how much a threshold has risen in a step between two solutions."""
+        state["shift"] = state.get("shift", 0.0) + rise
+        state["travel"] = state.get("travel", 0.0) + float(group["lr"])
+
+    def _learn(self, weight: Tensor, state: State, count: int, floated: int, rise: float, steady: bool) -> None:
+        """Learn from a solution how strongly the threshold has to rise until the next one, as `state["alpha"]`."""
+        shift, travel = state.pop("shift", 0.0) + rise, state.pop("travel", 0.0)
+        if not steady:
+            state.pop("alpha", None)
+        elif travel:
+            # Half the news: the count just before a solution is noisy.
+            state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
+        seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])
+        seen[:] = seen[0] + shift, seen[1] + travel, max(seen[2], abs(floated / max(count, 1) - 1.0))
+
+    def solved(self) -> dict[str, Solved]:
+        """Return, per tensor whose threshold presses between solutions, what those since the last call have found."""
+        seen, self._solved = self._solved, {}
+        return {self._name(w): Solved(shift / travel, excess) for w, (shift, travel, excess) in seen.items() if travel}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_solved": self._solved}

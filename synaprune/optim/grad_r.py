@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,22 +28,10 @@ from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
 from synaprune.optim.groups import Group, Params, State
 from synaprune.optim.prior import centre, target, warn_if_inert
 
-__all__ = ["GradR", "Solved"]
+__all__ = ["GradR"]
 
 
 AUTO = "auto"
-
-
-class Solved(NamedTuple):
-    """What a budget took: the effective rate `alpha` of the prior, and how far the count floated in between.
-
-    `alpha` is the way of the threshold over the sum of the learning rates: the α of a prior that would have pressed as
-    hard. `excess` is the largest deviation of the count, just before a solution, from the number it was brought to,
-    as a share of that number.
-    """
-
-    alpha: float
-    excess: float
 
 
 class GradR(Budgeted):
@@ -170,28 +158,13 @@ class GradR(Budgeted):
             threshold.lift(state, beyond * amount)
         threshold.drift(state, amount)
         if self._has_budget(group):
-            state["shift"] = state.get("shift", 0.0) + amount
-            state["travel"] = state.get("travel", 0.0) + float(group["lr"])
+            self._press(state, group, amount)
 
     def _score(self, weight: Tensor, state: State) -> Tensor:
         threshold.fold(state)
         return (state["latent"] * state["sign"]).sub_(state["offset"])
 
-    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
-        """Solve for the threshold, and learn from its shift how strong the prior has to be until next time."""
+    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> tuple[int, float]:
         before = state["offset"]
         floated = threshold.leave(state, count, None if bound is None else before + bound)
-        shift, travel = state.pop("shift", 0.0) + state["offset"] - before, state.pop("travel", 0.0)
-        budget, now = self.plan(group), group["clock"]
-        if not (budget.steady(max(now - budget.period, 0)) and budget.steady(now)):
-            state.pop("alpha", None)
-        elif travel:
-            # Half the news: the count just before a solution is noisy.
-            state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
-        seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])
-        seen[:] = seen[0] + shift, seen[1] + travel, max(seen[2], abs(floated / max(count, 1) - 1.0))
-
-    def solved(self) -> dict[str, Solved]:
-        """Return, per tensor with a budget, what the solutions since the last call have found."""
-        seen, self._solved = self._solved, {}
-        return {self._name(w): Solved(shift / travel, excess) for w, (shift, travel, excess) in seen.items() if travel}
+        return floated, state["offset"] - before

@@ -19,15 +19,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.budget import Schedule
 from synaprune.budget import schedule as schedules
 from synaprune.errors import UsageError
-from synaprune.optim import soft_threshold
 from synaprune.optim.budgeted import Sparsity, budget_options
-from synaprune.optim.grad_r import Solved
 from synaprune.optim.groups import Group, Params, State
 from synaprune.optim.shrinking import Shrinking, number
 
@@ -141,28 +138,11 @@ class LATS(Shrinking):
         rate, d = float(group["lr"]), float(state["threshold"])
         if self._has_budget(group):
             rise = max(rate * state.get("alpha", 0.0), -d)
-            state["shift"] = state.get("shift", 0.0) + rise
-            state["travel"] = state.get("travel", 0.0) + rate
+            self._press(state, group, rise)
             return d + rise
         beta = float(group["beta"])
         x = schedules.progress(group["schedule"], state["steps"] - 1) if beta != 1.0 else 0.0
         return d + rate * float(group["alpha"]) * beta**x
-
-    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
-        """Solve for the threshold, and learn from its shift how strongly it has to rise until next time."""
-        before = state["threshold"]
-        floated = soft_threshold.leave(state, count, bound)
-        shift, travel = state.pop("shift", 0.0) + state["threshold"] - before, state.pop("travel", 0.0)
-        if travel:
-            # Half the news: the count just before a solution is noisy.
-            state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
-        seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])
-        seen[:] = seen[0] + shift, seen[1] + travel, max(seen[2], abs(floated / max(count, 1) - 1.0))
-
-    def solved(self) -> dict[str, Solved]:
-        """Return, per tensor with a budget, what the solutions since the last call have found."""
-        seen, self._solved = self._solved, {}
-        return {self._name(w): Solved(shift / travel, excess) for w, (shift, travel, excess) in seen.items() if travel}
 
 
 def strength(threshold: float, rates: Sequence[float], beta: float = 1.0) -> float:

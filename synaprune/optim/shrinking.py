@@ -62,8 +62,10 @@ class Shrinking(Budgeted):
         size: Tensor = state["latent"].abs()
         return size
 
-    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> None:
-        soft_threshold.leave(state, count, bound)
+    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> tuple[int, float]:
+        before = state["threshold"]
+        floated = soft_threshold.leave(state, count, bound)
+        return floated, state["threshold"] - before
 
     # -- latents -----------------------------------------------------------------------------------------------
 

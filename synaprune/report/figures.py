@@ -13,8 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.files import replacing
 from synaprune.report.names import method_name
-from synaprune.train.checkpoint import replacing
 from synaprune.train.run import Run
 
 __all__ = ["training_figure"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.files import replacing
 from synaprune.report import html
 from synaprune.report.figure import percent
 from synaprune.report.names import method_name, part_of
 from synaprune.report.run_figures import run_figures
-from synaprune.train.checkpoint import replacing
 from synaprune.train.run import Run
 
 __all__ = ["run_page", "write"]

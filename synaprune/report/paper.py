@@ -16,8 +16,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.files import replacing
 from synaprune.report.figure import Axis, Figure, Trace, ends, ticks
-from synaprune.train.checkpoint import replacing
 
 __all__ = ["draw", "write_figures"]
 

@@ -6,22 +6,20 @@ state or the new one, whole.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 
-from synaprune.errors import MachineError, UsageError
+from synaprune.errors import UsageError
+from synaprune.files import replacing
 
-__all__ = ["FORMAT", "REMEDY", "check_model", "full_disk_named", "load", "pack", "replacing", "save", "unpack"]
+__all__ = ["FORMAT", "REMEDY", "check_model", "load", "pack", "save", "unpack"]
 
 FORMAT = 1
 """Version of the file's layout; raised when older readers would misread a file."""
@@ -143,36 +141,3 @@ def check_model(model: torch.nn.Module, saved: Mapping[str, torch.Tensor], sourc
                 f"checkpoint '{source}' is of another model: '{name}' is {shapes[0]} there, {shapes[1]} here;"
                 " give the settings it was trained with"
             )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` once it is complete and on the disk.
-
-    Raises:
-        MachineError: the disk is full; `path` is as it was, and nothing half-written stays.
-
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with full_disk_named(path), temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a sentence that names what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise MachineError(
-            f"no space left on the disk for '{path}'; what it held is kept: free some space and resume"
-        ) from error

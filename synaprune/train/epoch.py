@@ -14,7 +14,7 @@ from synaprune.data import CropFlip, Dataset, RandomAffine, batches, normalize
 from synaprune.errors import NonFiniteGradientError
 from synaprune.measure import FiringRates, connectivity, layer_connectivity
 from synaprune.models import Readout
-from synaprune.optim import GradR
+from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, schedule
 from synaprune.train.settings import Settings
@@ -160,7 +160,7 @@ def topology(network: nn.Module, optimizer: Rewirer | None = None) -> dict[str, 
         moves = optimizer.turnover()
         for name, layer in layers.items():
             layer["pruned"], layer["regrown"] = moves.get(name, (0, 0))
-        if isinstance(optimizer, GradR):
+        if isinstance(optimizer, Budgeted):
             for name, solved in optimizer.solved().items():
                 layers[name] |= solved._asdict()
         figures["pruned"] = sum(layer["pruned"] for layer in layers.values())

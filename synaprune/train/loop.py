@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from synaprune.errors import UsageError
+from synaprune.files import full_disk_named
 from synaprune.measure import OperationCounter, connectivities, energy
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, checkpoint, schedule
@@ -81,7 +82,7 @@ def train(
             finished = 0
         metrics = (run.cut(finished) or [{}])[-1]
         optimizer.turnover()  # counts from here
-        with checkpoint.full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
+        with full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
             for epoch in range(finished + 1, settings.epochs + 1):
                 started = time.monotonic()
                 metrics = {"epoch": epoch}

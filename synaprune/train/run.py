@@ -29,6 +29,7 @@ import torch
 
 import synaprune
 from synaprune.errors import UsageError
+from synaprune.files import replacing
 from synaprune.train import checkpoint
 from synaprune.train.settings import Settings
 
@@ -129,7 +130,7 @@ class Run:
             "command": list(command),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        with checkpoint.replacing(self.settings_path) as file:
+        with replacing(self.settings_path) as file:
             file.write(json.dumps(header, indent=2).encode() + b"\n")
 
     def header(self) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class Run:
 
     def keep_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Write what `synaprune.train.loop.evaluate` has measured."""
-        with checkpoint.replacing(self.evaluation_path) as file:
+        with replacing(self.evaluation_path) as file:
             file.write(json.dumps(figures, indent=1).encode() + b"\n")
 
     def evaluation(self, epoch: int) -> dict[str, Any] | None:
@@ -232,7 +233,7 @@ class Run:
                 " restore the file, or train anew in another folder"
             )
         if len(lines) > epoch:
-            with checkpoint.replacing(self.metrics_path) as file:
+            with replacing(self.metrics_path) as file:
                 file.writelines(lines[:epoch])
         return kept
 

@@ -22,7 +22,8 @@ from typing import Any
 
 from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
-from synaprune.train import build, checkpoint
+from synaprune.files import replacing
+from synaprune.train import build
 from synaprune.train.loop import evaluate
 from synaprune.train.run import Run, commit, fcntl, result
 from synaprune.train.sweep import Point, Sweep
@@ -214,7 +215,7 @@ class _Child:
         found["metrics"] |= kept or evaluate(self._run.folder, data_dir=self._data_dir)
         record = {"point": point.label, "sweep": self._sweep.path.stem, "command": self._sweep.command(point)}
         record |= {"commit": self._commit} if self._commit else {}
-        with checkpoint.replacing(self._sweep.result_path(point)) as file:
+        with replacing(self._sweep.result_path(point)) as file:
             file.write(json.dumps({**record, **found}, indent=1).encode() + b"\n")
 
     def _fault(self, code: int) -> str:

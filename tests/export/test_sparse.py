@@ -6,12 +6,12 @@ import contextlib
 import copy
 import errno
 import json
+import os
 import random
 import subprocess
 import sys
 import tracemalloc
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MachineError, match=r"no space left on the disk for '.*n'; free some space"):
         write(small(0.5), tmp_path / "n")
     assert_same(read(tmp_path / "n"), small())

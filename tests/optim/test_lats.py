@@ -122,7 +122,7 @@ def test_is_grad_r_while_no_latent_crosses_0(rates):
 
 def test_between_two_solutions_the_threshold_rises_with_the_learning_rate():
     weight = nn.Parameter(torch.randn(1000))
-    optimizer = LATS([weight], lr=1e-2, sparsity=0.9, schedule=cubic(40), period=4)
+    optimizer = LATS([weight], lr=1e-2, sparsity=0.9, schedule=cubic(400), period=4)
     seen = []
     for n in range(8):
         optimizer.param_groups[0]["lr"] = 1e-2 if n < 6 else 0.0

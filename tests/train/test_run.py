@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from synaprune.errors import UsageError
-from synaprune.train import checkpoint
 from synaprune.train import run as run_module
 from synaprune.train.run import Run, machine, result
 from synaprune.train.settings import Settings
@@ -105,7 +104,7 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path):
 def test_nothing_is_written_where_nothing_is_cut_or_lines_are_missing(tmp_path, monkeypatch):
     run = Run(tmp_path)
     run.append({"epoch": 1})
-    monkeypatch.setattr(checkpoint, "replacing", None)
+    monkeypatch.setattr(run_module, "replacing", None)
     assert run.cut(1) == [{"epoch": 1}]
     with pytest.raises(UsageError, match="ends after epoch 1, but the checkpoint is of epoch 2"):
         run.cut(2)
