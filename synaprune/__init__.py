@@ -13,13 +13,30 @@ from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 
 if TYPE_CHECKING:
     from synaprune.measure import connectivities, connectivity, energy, layer_connectivity, operations
-    from synaprune.optim import SET, Dense, GradR, GraNet, Magnitude, MagnitudeSTE, Rewirer, RigL, Static
+    from synaprune.optim import (
+        LATS,
+        SET,
+        STDS,
+        STR,
+        DeepR,
+        Dense,
+        GradR,
+        GraNet,
+        Magnitude,
+        MagnitudeSTE,
+        Rewirer,
+        RigL,
+        SoftDeepR,
+        Static,
+    )
     from synaprune.synapses import find_synapses
 
 __all__ = [
+    "DeepR",
     "Dense",
     "GraNet",
     "GradR",
+    "LATS",
     "MachineError",
     "Magnitude",
     "MagnitudeSTE",
@@ -27,6 +44,9 @@ __all__ = [
     "Rewirer",
     "RigL",
     "SET",
+    "STDS",
+    "STR",
+    "SoftDeepR",
     "Static",
     "UsageError",
     "connectivities",
@@ -40,14 +60,19 @@ __version__ = "0.1.0"
 
 # Found on first use, so that `synaprune --help` need not wait for torch.
 _HOMES = {
+    "DeepR": "optim",
     "Dense": "optim",
     "GraNet": "optim",
     "GradR": "optim",
+    "LATS": "optim",
     "Magnitude": "optim",
     "MagnitudeSTE": "optim",
     "Rewirer": "optim",
     "RigL": "optim",
     "SET": "optim",
+    "STDS": "optim",
+    "STR": "optim",
+    "SoftDeepR": "optim",
     "Static": "optim",
     "connectivities": "measure",
     "connectivity": "measure",

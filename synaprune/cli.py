@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.train import recipes
-from synaprune.train.settings import Settings, expected, metavar
+from synaprune.train.settings import Settings, expected, metavar, switch
 
 __all__ = ["main"]
 
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         values = "" if word.startswith("{") else f" ({expected(field.name)})"  # else the word says it
         text = f"{field.metadata['help']}{values} [{_shown(field.default)}]".replace("%", "%%")
         flag: dict[str, Any] = {"metavar": word}
-        if isinstance(field.default, bool):
+        if switch(field.name):
             flag = {"action": argparse.BooleanOptionalAction}
         name = "--" + field.name.replace("_", "-")
         group.add_argument(name, dest=field.name, default=argparse.SUPPRESS, help=text, **flag)

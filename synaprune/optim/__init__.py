@@ -1,23 +1,49 @@
 """The rewiring methods: one method, one file, each a `torch.optim.Optimizer`."""
 
+from synaprune.optim.deep_r import DeepR
 from synaprune.optim.dense import Dense
 from synaprune.optim.grad_r import GradR
 from synaprune.optim.granet import GraNet
+from synaprune.optim.lats import LATS
+from synaprune.optim.learned_threshold import STR
 from synaprune.optim.magnitude import Magnitude, MagnitudeSTE
 from synaprune.optim.rewirer import Rewirer
 from synaprune.optim.rigl import RigL
 from synaprune.optim.set import SET
+from synaprune.optim.soft_deep_r import SoftDeepR
 from synaprune.optim.static import Static
+from synaprune.optim.stds import STDS
 
-__all__ = ["METHODS", "SET", "Dense", "GraNet", "GradR", "Magnitude", "MagnitudeSTE", "Rewirer", "RigL", "Static"]
+__all__ = [
+    "LATS",
+    "METHODS",
+    "SET",
+    "STDS",
+    "STR",
+    "DeepR",
+    "Dense",
+    "GraNet",
+    "GradR",
+    "Magnitude",
+    "MagnitudeSTE",
+    "Rewirer",
+    "RigL",
+    "SoftDeepR",
+    "Static",
+]
 
 METHODS: dict[str, type[Rewirer]] = {
+    "deep_r": DeepR,
     "dense": Dense,
     "grad_r": GradR,
     "granet": GraNet,
+    "lats": LATS,
     "magnitude": Magnitude,
     "magnitude_ste": MagnitudeSTE,
     "rigl": RigL,
     "set": SET,
+    "soft_deep_r": SoftDeepR,
     "static": Static,
+    "stds": STDS,
+    "str": STR,
 }

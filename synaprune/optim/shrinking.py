@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from synaprune.errors import UsageError
-from synaprune.optim import bases, soft_threshold
+from synaprune.optim import soft_threshold
 from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.groups import Group, State
 from synaprune.optim.rewirer import Row
@@ -92,18 +92,15 @@ class Shrinking(Budgeted):
         gradient = super()._pull(weight, state, group)
         return self._gate(gradient, state) if group["gated"] else gradient
 
+    def _silences(self, group: Group) -> bool:
+        return bool(group["gated"])
+
     def _gate(self, gradient: Tensor, state: State) -> Tensor:
         """Return the true gradient of the latents."""
         return soft_threshold.gate(gradient, state)
 
     def _after(self, weight: Tensor, state: State, group: Group, note: None) -> None:
         state["threshold"] = max(self._next(state, group), 0.0)
-
-    def _rewire(self, group: Group) -> None:
-        super()._rewire(group)
-        for weight in group["params"] if group["gated"] else ():
-            if weight.grad is not None and (state := self.state[weight])["steps"] % 16 == 0:
-                bases.flush(state["base"], state["latent"])
 
 
 def number(value: Any) -> float:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.errors import UsageError, nearest
-from synaprune.optim import bases, latents
+from synaprune.optim import latents
 from synaprune.optim.budgeted import Sparsity
 from synaprune.optim.groups import Group, Params, State
 from synaprune.optim.noise import DEPTHS, MOVES, NOISES, PER_LAYER, Noisy, generator, scale
@@ -135,6 +135,9 @@ class SoftDeepR(Noisy):
         pull: Tensor = through(super()._pull(weight, state, group), state["latent"], state["offset"])
         return pull
 
+    def _silences(self, group: Group) -> bool:
+        return True
+
     def _after(self, weight: Tensor, state: State, group: Group, note: Tensor) -> None:
         """Take back what a base with momentum has moved of absent synapses; then drift and noise (1)."""
         latent, sign, draw = state["latent"], state["sign"], NOISES[group["noise"]]
@@ -148,8 +151,6 @@ class SoftDeepR(Noisy):
             latent.sub_(exists, alpha=drift)
             torch.lerp(note, latent, exists.abs_(), out=latent).add_(values, alpha=spread)
             stay_above_floor(latent, sign)
-        if state["steps"] % 16 == 0:
-            bases.flush(state["base"], latent)
 
     def _write(self, rows: Sequence[Row]) -> None:
         for _, weight, state in rows:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synaprune.report.figure import Axis, Column, Figure, Table, Trace, percent, wide
-from synaprune.report.names import method_name, part_of
+from synaprune.report.names import FREE, along, method_name, part_of
 from synaprune.report.published import Published, published_for
 from synaprune.report.records import Record
 from synaprune.train import results
@@ -194,7 +194,7 @@ def _course(records: Sequence[Record], key: str, title: str, y: Axis, figure: st
 
 def _fixed(settings: dict[str, Any]) -> str:
     """Return what two points of one curve have in common."""
-    free = ("seed", "device", "threads", "alpha", "sparsity")
+    free = (*FREE, *along(settings))
     return repr(sorted((name, value) for name, value in settings.items() if name not in free and value is not None))
 
 

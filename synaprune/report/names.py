@@ -5,30 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from synaprune.train.settings import BUDGET
+from synaprune.train.settings import BUDGET, STRENGTH
 
-__all__ = ["METHOD_NAMES", "labels", "layer_name", "method_name", "part_of"]
+__all__ = ["FREE", "METHOD_NAMES", "along", "labels", "layer_name", "method_name", "part_of"]
 
 METHOD_NAMES = {
+    "deep_r": "Deep R",
     "dense": "dense",
     "grad_r": "Grad R",
     "granet": "GraNet",
+    "lats": "LATS",
     "magnitude": "magnitude",
     "magnitude_ste": "straight-through magnitude",
     "rigl": "RigL",
     "set": "SET",
+    "soft_deep_r": "soft Deep R",
     "static": "static random",
+    "stds": "STDS",
+    "str": "STR",
 }
 # What two runs of one point may differ in.
 FREE = ("seed", "device", "threads")
-# What moves a run along the curve of its method.
-ALONG = ("alpha", "sparsity")
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
     """Return what the method of some settings is called."""
     method = str(settings.get("method"))
     return METHOD_NAMES.get(method, method)
+
+
+def along(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the settings that move a run along the curve of its method: its strength, if it has one, and sparsity."""
+    return STRENGTH.get(str(settings.get("method")), ""), "sparsity"
 
 
 def layer_name(name: str) -> str:
@@ -55,12 +63,18 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     }
     points, curves = [], []
     for settings in many:
-        names = varied[str(settings.get("method"))]
-        others = [name for name in names if name not in ALONG]
+        names, strength = varied[str(settings.get("method"))], along(settings)[0]
+        others = [name for name in names if name not in along(settings)]
         curve = [method_name(settings), *(_said(name, settings) for name in others)]
-        if "alpha" in names and "sparsity" in names:  # some have a budget, others a strength of the prior
-            curve.append("budget" if settings.get("alpha") in (None, "auto") else "fixed alpha")
-        kept = [_said(name, settings) for name in ALONG if name in names and settings.get(name) not in (None, "auto")]
+        if strength in names and "sparsity" in names:  # some have a budget, others a strength
+            curve.append(
+                "budget" if settings.get(strength) in (None, "auto") else f"fixed {strength.replace('_', ' ')}"
+            )
+        kept = [
+            _said(name, settings)
+            for name in along(settings)
+            if name in names and settings.get(name) not in (None, "auto")
+        ]
         points.append(", ".join([curve[0], *kept, *curve[1:]]))
         curves.append(", ".join(curve))
     return points, curves
@@ -70,7 +84,7 @@ def _varied(many: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the settings in which these differ; one that a file does not know yet is not set."""
     names = dict.fromkeys(name for settings in many for name in settings if name not in FREE)
     values = {name: {repr(settings.get(name)) for settings in many} for name in names}
-    # That a run has no budget is said by its alpha; in what budgets differ counts among those that have one.
+    # That a run has no budget is said by its strength; in what budgets differ counts among those that have one.
     values |= {name: values[name] - {"None"} for name in BUDGET if name in values}
     return [name for name in names if len(values[name]) > 1]
 

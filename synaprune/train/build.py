@@ -17,12 +17,12 @@ from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
-from synaprune.train.settings import EXCHANGING, SCHEDULED, Settings
+from synaprune.train.settings import COURSE, EXCHANGING, NOISY, Settings, methods_of
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
 
 DEVICES = ("cpu", "cuda", "mps")
-DRAWING = ("static", *EXCHANGING)  # methods that draw lots
+DRAWING = ("static", *EXCHANGING, *NOISY)  # methods that draw lots
 # What torch says where it has no memory left, and no class of its own to say it with.
 NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory")
 
@@ -110,12 +110,13 @@ def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
         raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, bases)}")
     if settings.weight_decay is not None and "weight_decay" not in inspect.signature(base).parameters:
         raise UsageError(f"setting 'weight_decay' must be none with base {settings.base}, which knows no weight decay")
-    names = ("alpha", "sparsity", "allocation", "period", "floor", "drop", "growth", "initial", "weight_decay")
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    # A method's own settings are options of the same name, but for those that are made into others below.
+    own = [name for name in vars(settings) if methods_of(name) and name not in (*COURSE, "drop_end")]
+    given = {name: value for name in [*own, "weight_decay"] if (value := getattr(settings, name)) is not None}
     if settings.drop_end is not None:
         given["end"] = settings.drop_end
-    if settings.budget and settings.method in SCHEDULED:
-        shape = getattr(budget, settings.schedule or "cubic")
+    if settings.course:
+        shape = getattr(budget, settings.course)
         given["schedule"] = shape(steps, settings.schedule_pause or 0.0, settings.schedule_flat or 0.0)
     elif settings.method in EXCHANGING:
         given["schedule"] = budget.cosine(steps)  # of the share that is exchanged

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import BUDGET, methods_of
+from synaprune.train.settings import BUDGET, STRENGTH, methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
-NO_STRENGTH = ("auto", "none", None)  # values of alpha that ask for a budget
+NO_STRENGTH = ("auto", "none", None)  # strengths that ask for a budget
 _FOLDER = resources.files("synaprune") / "recipes"
 
 
@@ -48,8 +48,8 @@ def read(name: str) -> dict[str, Any]:
 def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe with `flags` in place of its values.
 
-    Another method takes nothing over from the old one. A sparsity without an alpha asks for a budget, so that the
-    recipe's alpha goes; a number for alpha fixes the strength, so that the recipe's budget goes.
+    Another method takes over how many synapses it shall leave, not how strongly the old one pruned. A sparsity without
+    a strength asks for a budget, so that the recipe's strength goes; a strength in numbers makes its budget go.
 
     >>> override({"method": "grad_r", "alpha": 0.1, "lr": 0.5}, {"method": "dense"})
     {'method': 'dense', 'lr': 0.5}
@@ -57,12 +57,16 @@ def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     {'lr': 0.5, 'sparsity': 0.98}
     """
     gone: set[str] = set()
-    if "method" in flags:
-        gone |= {name for name in recipe if methods_of(name) and flags["method"] not in methods_of(name)}
-    if flags.get("alpha") not in NO_STRENGTH:
+    old = recipe.get("method", "grad_r")
+    method = flags.get("method", old)
+    strength = STRENGTH.get(method, "")
+    if method != old:
+        gone |= {name for name in recipe if methods_of(name) and method not in methods_of(name)}
+        gone |= {*STRENGTH.values()}
+    if strength and flags.get(strength) not in NO_STRENGTH:
         gone |= {"sparsity", *BUDGET}
-    elif "sparsity" in flags and "alpha" not in flags and recipe.get("alpha") not in NO_STRENGTH:
-        gone |= {"alpha"}
+    elif "sparsity" in flags and strength not in flags and recipe.get(strength) not in NO_STRENGTH:
+        gone |= {strength}
     return {**{name: value for name, value in recipe.items() if name not in gone}, **flags}
 
 

@@ -14,14 +14,17 @@ from typing import Any, get_args, get_type_hints
 
 from synaprune.errors import UsageError, nearest
 
-__all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting"]
+__all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting", "switch"]
 
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
-SCHEDULED = ("grad_r", "granet", "magnitude", "magnitude_ste")  # methods that approach a budget
+STRENGTH = {"grad_r": "alpha", "lats": "alpha", "stds": "threshold", "str": "threshold_decay"}  # instead of a budget
+SCHEDULED = ("granet", "magnitude", "magnitude_ste", *STRENGTH)  # methods that approach a budget
 EXCHANGING = ("granet", "rigl", "set")  # methods that drop and grow
-BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, "static"}))  # methods that keep one
-BUDGET = ("allocation", "schedule", "schedule_pause", "schedule_flat", "period", "floor")  # beside the sparsity
+NOISY = ("deep_r", "soft_deep_r")  # methods whose synapses diffuse
+BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, *NOISY, "static"}))  # methods that can be asked for a sparsity
+COURSE = ("schedule", "schedule_pause", "schedule_flat")
+BUDGET = ("allocation", *COURSE, "period", "floor")  # beside the sparsity
 
 
 def setting(
@@ -76,19 +79,47 @@ class Settings:
     method: str = setting(
         "grad_r",
         "how synapses come and go",
-        choices=("dense", "grad_r", "granet", "magnitude", "magnitude_ste", "rigl", "set", "static"),
+        choices=tuple(sorted(("dense", *BUDGETED))),
     )
     alpha: float | str | None = setting(
         None,
-        "strength of grad_r's prior: larger prunes more; auto solves for the one that meets the sparsity",
+        "strength of grad_r's prior, of lats' threshold, of deep_r's penalty: larger prunes more; auto solves for the"
+        " one with which grad_r meets the sparsity",
         choices=("auto",),
         at_least=0,
         below=LARGE,
-        methods=("grad_r",),
+        methods=("grad_r", "lats", *NOISY),
+    )
+    beta: float | None = setting(
+        None,
+        "factor by which lats' strength grows in the course of training (PGH)",
+        above=0,
+        below=LARGE,
+        methods=("lats",),
+    )
+    threshold: float | None = setting(
+        None, "soft threshold with which stds ends: larger prunes more", at_least=0, below=LARGE, methods=("stds",)
+    )
+    threshold_decay: float | None = setting(
+        None, "weight decay of str's learned thresholds: larger prunes more", at_least=0, below=LARGE, methods=("str",)
+    )
+    s_init: float | None = setting(
+        None, "logit with which str's thresholds begin", above=-LARGE, below=LARGE, methods=("str",)
+    )
+    gated: bool | None = setting(None, "true gradient in place of the straight-through one", methods=("lats", "stds"))
+    temperature: float | None = setting(
+        None, "temperature of the synapses' diffusion", at_least=0, below=LARGE, methods=NOISY
+    )
+    noise: str | None = setting(
+        None,
+        "what soft_deep_r draws for it: uniform costs less",
+        choices=("gaussian", "uniform"),
+        methods=("soft_deep_r",),
     )
     sparsity: float | None = setting(
         None,
-        "share of the synapses that is absent in the end: 0.98 keeps 2 %; with a fixed alpha, the prior's target",
+        "share of the synapses that is absent in the end: 0.98 keeps 2 %; with a fixed alpha of grad_r, the prior's"
+        " target",
         at_least=0,
         below=1,
         methods=BUDGETED,
@@ -102,7 +133,7 @@ class Settings:
     )
     schedule: str | None = setting(
         None,
-        "course of the number of synapses towards a budget",
+        "course of the number of synapses towards a budget, of stds' threshold or of lats' beta",
         choices=("constant", "cosine", "cubic", "linear", "sine"),
         methods=SCHEDULED,
     )
@@ -117,7 +148,7 @@ class Settings:
         "steps from one solution of a budget, or exchange of synapses, to the next",
         at_least=1,
         at_most=MANY,
-        methods=tuple(method for method in BUDGETED if method != "static"),
+        methods=tuple(method for method in BUDGETED if method not in ("static", *NOISY)),
     )
     floor: float | None = setting(
         None,
@@ -203,26 +234,45 @@ class Settings:
 
     def _check_budget(self) -> None:
         """Refuse a budget of which a part is missing, or parts of one where there is none."""
+        strength = STRENGTH.get(self.method)
+        if self.alpha == "auto" and self.method != "grad_r":
+            raise UsageError(f"setting 'alpha' = auto belongs to method grad_r; give {self.method} a number or none")
         if self.alpha == "auto" and self.sparsity is None:
             raise UsageError("setting 'alpha' = auto needs a 'sparsity' to solve for, for instance 0.98")
-        if self.method in BUDGETED and self.method != "grad_r" and self.sparsity is None:
+        if self.method in BUDGETED and not strength and self.sparsity is None:
             raise UsageError(f"method {self.method} needs a 'sparsity', for instance 0.98")
+        if strength and self.method != "grad_r" and (getattr(self, strength) is None) == (self.sparsity is None):
+            raise UsageError(
+                f"method {self.method} needs one of two: a '{strength}', how strongly it prunes, or a 'sparsity', how "
+                "many synapses it leaves"
+            )
         if not self.budget:
             for name in BUDGET:
-                if getattr(self, name) is not None:
+                if getattr(self, name) is not None and not (self.course and name in COURSE):
                     raise UsageError(
-                        f"setting '{name}' belongs to a budget; give a 'sparsity', and grad_r no number for 'alpha'"
+                        f"setting '{name}' belongs to a budget; give a 'sparsity', and {self.method} no number for "
+                        f"'{strength}'"
                     )
-        elif (self.schedule_pause or 0.0) + (self.schedule_flat or 0.0) >= 1.0:
+        if (self.schedule_pause or 0.0) + (self.schedule_flat or 0.0) >= 1.0:
             raise UsageError(
                 f"settings 'schedule_pause' ({self.schedule_pause}) and 'schedule_flat' ({self.schedule_flat}) leave "
-                "no time to reach the sparsity; their sum must be below 1"
+                "no time in between; their sum must be below 1"
             )
 
     @property
     def budget(self) -> bool:
         """Whether the run has a number of synapses to meet."""
-        return self.method in BUDGETED and self.sparsity is not None and self.alpha in (None, "auto")
+        strength = getattr(self, STRENGTH[self.method]) if self.method in STRENGTH else None
+        return self.method in BUDGETED and self.sparsity is not None and strength in (None, "auto")
+
+    @property
+    def course(self) -> str | None:
+        """The shape of what follows the training's progress: the number of synapses, a threshold or a strength."""
+        if self.budget and self.method in SCHEDULED:
+            return self.schedule or "cubic"
+        if self.method == "stds":
+            return self.schedule or "sine"
+        return self.schedule or "linear" if self.beta is not None else None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "") -> Settings:
@@ -290,6 +340,11 @@ def metavar(name: str) -> str:
             return word
     choices = Settings.__dataclass_fields__[name].metadata["choices"]
     return f"{{{','.join(choices)}}}" if choices else "NAME"
+
+
+def switch(name: str) -> bool:
+    """Return whether a setting is on or off."""
+    return bool in _kinds(name)
 
 
 def methods_of(name: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ import torch
 from common import BASES, model, train
 from torch import nn
 
-from synaprune.optim import GradR
+from synaprune.budget import constant
+from synaprune.optim import DeepR, GradR, Magnitude, RigL
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -139,3 +140,23 @@ def test_swapping_averages_in_and_out_changes_nothing(compiled):
             weight.copy_(own)
     assert torch.equal(weight, twin)
     assert torch.equal(optimizers[0].theta(weight), optimizers[1].theta(twin))
+
+
+@pytest.mark.parametrize(("method", "frozen"), [(Magnitude, False), (DeepR, True), (GradR, True), (RigL, True)])
+def test_moments_of_absent_synapses_do_not_decay_into_denormal_numbers(method, frozen):
+    weight = nn.Parameter(torch.randn(200, generator=torch.Generator().manual_seed(0)))
+    schedule = {} if method is DeepR else {"schedule": constant(steps=1000)}
+    optimizer = method([weight], lr=1e-3, sparsity=0.5, betas=(0.5, 0.6), **schedule)
+    generator = torch.Generator().manual_seed(1)
+    for n in range(300):
+        weight.grad = 1e-3 * torch.randn(200, generator=generator)
+        optimizer.step()
+        if n == 20:
+            assert optimizer.state[weight]["base"]["exp_avg"].all()
+            optimizer.freeze_topology(frozen)
+    state = optimizer.state[weight]
+    absent = state["absent"] if frozen else ~optimizer.mask(weight)
+    assert 90 < absent.sum() < 110
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert not state["base"][key][absent].any()
+        assert state["base"][key][~absent].all()

@@ -48,7 +48,7 @@ def test_another_method_drops_what_the_recipe_says_for_the_old_one():
     assert recipes.override(recipe, {"method": "dense"}) == {"method": "dense", "lr": 0.5}
     assert recipes.override(recipe, {"method": "grad_r"}) == recipe
     assert recipes.override(recipe, {"lr": "1"}) == {**recipe, "lr": "1"}
-    with pytest.raises(UsageError, match="'alpha' belongs to method grad_r"):
+    with pytest.raises(UsageError, match="'alpha' belongs to methods grad_r"):
         Settings.from_mapping(recipes.override(recipe, {"method": "dense", "alpha": "0.1"}))
 
 
@@ -89,3 +89,13 @@ def test_a_strength_and_a_budget_replace_each_other():
     assert (fixed.alpha, fixed.sparsity, fixed.schedule_flat, fixed.budget) == (0.1, None, None, False)
     both = Settings.from_mapping(recipes.override(best, {"alpha": "0.1", "sparsity": "0.8"}))
     assert (both.alpha, both.sparsity, both.budget) == (0.1, 0.8, False)
+
+
+def test_another_method_takes_over_the_sparsity_and_no_strength():
+    published, best = recipes.read("mnist/published"), recipes.read("mnist/best")
+    drawn = Settings.from_mapping(recipes.override(published, {"method": "deep_r", "sparsity": "0.98"}))
+    assert (drawn.alpha, drawn.sparsity) == (None, 0.98)
+    solved = Settings.from_mapping(recipes.override(best, {"method": "lats"}))
+    assert (solved.alpha, solved.sparsity, solved.schedule_flat, solved.course) == (None, 0.95, 0.5, "cubic")
+    fixed = Settings.from_mapping(recipes.override(best, {"method": "stds", "threshold": "2"}))
+    assert (fixed.threshold, fixed.sparsity, fixed.schedule_flat, fixed.course) == (2.0, None, None, "sine")

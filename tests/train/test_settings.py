@@ -13,7 +13,7 @@ from synaprune.data import DATASETS
 from synaprune.errors import UsageError
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
-from synaprune.train.settings import BUDGET, Settings, expected, metavar
+from synaprune.train.settings import BUDGET, Settings, expected, metavar, switch
 
 # For every setting a value that is not its default, as TOML writes it and as the command line does.
 SAMPLES = {
@@ -25,6 +25,13 @@ SAMPLES = {
     "dropout": ("0.25", "0.25"),
     "method": ('"dense"', "dense"),
     "alpha": ("5e-2", "5e-2"),
+    "beta": ("0.1", "0.1"),
+    "threshold": ("2", "2"),
+    "threshold_decay": ("1", "1"),
+    "s_init": ("-10", "-10"),
+    "gated": ("true", None),
+    "temperature": ("1e-4", "1e-4"),
+    "noise": ('"uniform"', "uniform"),
     "sparsity": ("0.9", "0.9"),
     "allocation": ('"erk"', "erk"),
     "schedule": ('"linear"', "linear"),
@@ -63,6 +70,13 @@ COMPANIONS = {
     "augment": {"task": "mnist"},
     "augment_end": {"task": "mnist"},
     **{name: {"sparsity": 0.9} for name in BUDGET},
+    "beta": {"method": "lats", "alpha": 0.1},
+    "threshold": {"method": "stds"},
+    "threshold_decay": {"method": "str"},
+    "s_init": {"method": "str", "sparsity": 0.9},
+    "gated": {"method": "stds", "sparsity": 0.9},
+    "temperature": {"method": "deep_r", "sparsity": 0.9},
+    "noise": {"method": "soft_deep_r", "sparsity": 0.9},
     **{name: {"method": "granet", "sparsity": 0.9} for name in ("drop", "drop_end", "growth", "initial")},
 }
 
@@ -94,7 +108,7 @@ def test_every_flag_shows_its_help_and_default(capsys):
         word = metavar(field.name)
         values = "" if word.startswith("{") else f" ({expected(field.name)})"
         assert f"{field.metadata['help']}{values} [" in shown.replace("- ", "-")
-        assert isinstance(field.default, bool) or f"--{field.name.replace('_', '-')} {word} " in shown
+        assert switch(field.name) or f"--{field.name.replace('_', '-')} {word} " in shown
 
 
 @pytest.mark.parametrize(("field", "known"), [("task", DATASETS), ("model", MODELS), ("method", METHODS)])
@@ -144,14 +158,21 @@ def test_a_bad_value_is_one_sentence(name, value, sentence):
 @pytest.mark.parametrize(
     ("values", "culprit"),
     [
-        ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to method grad_r"),
-        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods grad_r, granet, magnitude"),
-        ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods grad_r"),
+        ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to methods grad_r, lats, deep_r and soft_deep_r"),
+        ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods deep_r, grad_r, granet, lats"),
+        ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods granet, magnitude"),
         ({"method": "magnitude"}, "method magnitude needs a 'sparsity'"),
         ({"alpha": "auto"}, "'alpha' = auto needs a 'sparsity'"),
         ({"alpha": 0.1, "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to a budget"),
+        ({"method": "deep_r", "sparsity": 0.9, "alpha": "auto"}, "give deep_r a number or none"),
+        ({"method": "deep_r"}, "method deep_r needs a 'sparsity'"),
+        ({"method": "deep_r", "sparsity": 0.9, "period": 4}, "'period' belongs to methods"),
+        ({"method": "stds"}, "needs one of two: a 'threshold', how strongly it prunes, or a 'sparsity'"),
+        ({"method": "str", "threshold_decay": 1.0, "sparsity": 0.9}, "needs one of two: a 'threshold_decay'"),
+        ({"method": "lats", "alpha": 0.1, "schedule": "linear"}, "and lats no number for 'alpha'"),
+        ({"method": "stds", "threshold": 1.0, "floor": 0.1}, "and stds no number for 'threshold'"),
         ({"period": 4}, "'period' belongs to a budget"),
-        ({"sparsity": 0.9, "schedule_pause": 0.5, "schedule_flat": 0.5}, "leave no time to reach the sparsity"),
+        ({"sparsity": 0.9, "schedule_pause": 0.5, "schedule_flat": 0.5}, "leave no time"),
         ({"model": "mlp", "dropout": 0.5}, "'dropout' belongs to model cnn"),
         ({"task": "digits", "augment": 1.0}, "'augment' must be 0 for task digits"),
         ({"task": "digits", "augment_end": 1.0}, "'augment' must be 0 for task digits"),
