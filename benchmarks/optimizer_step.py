@@ -1,9 +1,11 @@
-"""Time one step of Grad R against one step of fused Adam on the same tensors, one thread, in one run.
+"""Time one step of Grad R, or of every method, against one step of fused Adam on the same tensors, one thread.
 
 usage: python benchmarks/optimizer_step.py [--network mnist|cifar10|both] [--repeats N] [--compile] [--check]
+       python benchmarks/optimizer_step.py --methods [--repeats N] [--check]
 
 Steps alternate, so that all see the same machine, and the limit is held against the medians. Whatever else runs on
-the machine disturbs the longer step more often; the fastest of each, printed beside, shows how much.
+the machine disturbs the longer step more often; the fastest of each, printed beside, shows how much. With --methods
+400 steps of each alternate, so that exchanges and solutions of a budget have their share; 5 % of the synapses exist.
 """
 
 from __future__ import annotations
@@ -11,18 +13,44 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from typing import Any
 
 import torch
 from timing import alternate
 from torch import Tensor, nn
 
-from synaprune.optim import GradR
+from synaprune.budget import constant, cosine, sine
+from synaprune.optim import METHODS, GradR
 
 # The tensors of synapses of the two networks (637 thousand and 36.7 million), and the ratio allowed.
 NETWORKS: dict[str, list[tuple[int, ...]]] = {
     "mnist": [(800, 784), (10, 800)],
     "cifar10": [(256, 3, 3, 3), *[(256, 256, 3, 3)] * 5, (2048, 16384), (100, 2048)],
 }
+# What every method is asked in the comparison of all, and the ratio allowed; the limit of the others is 2.5.
+STEPS = 1_000_000
+STAY, FALL = {"sparsity": 0.95, "schedule": constant(STEPS)}, {"sparsity": 0.95, "schedule": cosine(STEPS)}
+ASKED: dict[str, dict[str, Any]] = {
+    "grad_r, budget": STAY,
+    "magnitude": STAY,
+    "magnitude_ste": STAY,
+    "granet": STAY,
+    "rigl": FALL,
+    "set": FALL,
+    "static": {"sparsity": 0.95},
+    "deep_r": {"sparsity": 0.95},
+    "soft_deep_r, gaussian": {"sparsity": 0.95, "noise": "gaussian"},
+    "soft_deep_r, uniform": {"sparsity": 0.95, "noise": "uniform"},
+    "stds": {"threshold": 0.1, "schedule": sine(STEPS)},
+    "stds, gated": {"threshold": 0.1, "schedule": sine(STEPS), "gated": True},
+    "stds, budget": STAY,
+    "lats": {"alpha": 1e-3},
+    "lats, budget": STAY,
+    "str": {"threshold_decay": 1.0},
+    "str, budget": STAY,
+}
+ALLOWED = {"soft_deep_r, gaussian": 8.0, "soft_deep_r, uniform": 3.5}
+GRADIENTS: dict[tuple[int, torch.Size], Tensor] = {}
 LIMITS = {("mnist", False): 1.5, ("cifar10", False): 2.0, ("cifar10", True): 1.6}
 
 
@@ -49,14 +77,43 @@ def measure(network: str, repeats: int, compiled: bool) -> float:
     return median["Grad R"] / median["Adam"]
 
 
+def compare(repeats: int) -> bool:
+    """Time every method, and tell whether one is above its limit."""
+    optimizers = {"Adam": torch.optim.Adam(parameters(NETWORKS["mnist"]), lr=1e-4, fused=True)}
+    for name, asked in ASKED.items():
+        params = parameters(NETWORKS["mnist"])
+        optimizers[name] = METHODS[name.partition(",")[0]](params, lr=1e-4, check_finite=False, **asked)
+    times = alternate({name: lambda o=o: several(o) for name, o in optimizers.items()}, repeats)
+    adam, late = times.pop("Adam"), False
+    print(f"635,200 synapses, 1 thread, {repeats} times 400 steps\n| method | x fused Adam | fastest | limit |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, values in times.items():
+        ratio, limit = statistics.median(values) / statistics.median(adam), ALLOWED.get(name, 2.5)
+        late |= ratio > limit
+        print(f"| {name} | {ratio:.2f} | {min(values) / min(adam):.2f} | {limit}{' MISSED' if ratio > limit else ''} |")
+    return late
+
+
+def several(optimizer: torch.optim.Optimizer, steps: int = 400) -> None:
+    """Take steps with gradients that change their sign as those of a trained network do."""
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = GRADIENTS.setdefault((step % 3, p.shape), 1e-3 * torch.randn(p.shape))
+        optimizer.step()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=[*NETWORKS, "both"], default="both")
-    parser.add_argument("--repeats", type=int, default=0, help="0: 300 for mnist, 25 for cifar10")
+    parser.add_argument("--methods", action="store_true", help="compare all methods on the mnist network instead")
+    parser.add_argument("--repeats", type=int, default=0, help="0: 300 for mnist, 25 for cifar10, 9 for methods")
     parser.add_argument("--compile", action="store_true", help="compile the projection")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a ratio is above its limit")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.methods:
+        return int(compare(args.repeats or 9) and args.check)
     late = False
     for network in NETWORKS if args.network == "both" else [args.network]:
         repeats = args.repeats or {"mnist": 300, "cifar10": 25}[network]
