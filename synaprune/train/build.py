@@ -110,6 +110,8 @@ def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
         raise UsageError(f"torch.optim has no optimizer '{settings.base}'{nearest(settings.base, bases)}")
     if settings.weight_decay is not None and "weight_decay" not in inspect.signature(base).parameters:
         raise UsageError(f"setting 'weight_decay' must be none with base {settings.base}, which knows no weight decay")
+    if settings.period and settings.period > steps:
+        raise UsageError(f"setting 'period' ({settings.period}) is longer than this run of {steps} steps; shorten it")
     # A method's own settings are options of the same name, but for those that are made into others below.
     own = [name for name in vars(settings) if methods_of(name) and name not in (*COURSE, "drop_end")]
     given = {name: value for name in [*own, "weight_decay"] if (value := getattr(settings, name)) is not None}

@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
-from synaprune.optim import GradR
+from synaprune.optim import METHODS, GradR
 from synaprune.train import checkpoint
 from synaprune.train.board import Board
 from synaprune.train.epoch import objective
@@ -201,6 +201,7 @@ def test_settings_that_cannot_work_leave_no_folder(tmp_path):
         ({"base": "Adm"}, "torch.optim has no optimizer 'Adm'; did you mean 'Adam'?"),
         ({"base": "LBFGS"}, "LBFGS cannot be the base"),
         ({"sparsity": 0.2}, "sparsity"),
+        ({"alpha": "auto", "sparsity": 0.9, "period": 10**6}, "'period' (1000000) is longer than this run of "),
         ({"device": "cuda:99"}, "there is no device 'cuda:99' on this machine; give --device cpu"),
         ({"device": "toaster"}, "there is no device 'toaster'"),
         ({"device": "meta"}, "there is no device 'meta' on this machine; give --device cpu"),
@@ -373,6 +374,32 @@ def test_a_budget_is_met_at_the_end_of_every_epoch(tmp_path):
     last = Run(tmp_path).metrics()[-1]["layers"]["fc1.weight"]
     assert last["alpha"] > 0
     assert last["excess"] >= 0
+
+
+METHODS_ASKED = {
+    "deep_r": {"sparsity": 0.9, "alpha": 0.05, "temperature": 1e-6},
+    "granet": {"sparsity": 0.9, "initial": 0.6, "period": 3},
+    "lats": {"alpha": 0.1, "beta": 0.5, "gated": True},
+    "rigl": {"sparsity": 0.9, "period": 3},
+    "set": {"sparsity": 0.9, "period": 3, "growth": "momentum"},
+    "soft_deep_r": {"sparsity": 0.9, "noise": "uniform"},
+    "static": {"sparsity": 0.9},
+    "stds": {"threshold": 0.1, "schedule": "linear", "schedule_flat": 0.25},
+    "str": {"threshold_decay": 0.1, "s_init": -4.0},
+}
+
+
+@pytest.mark.parametrize("method", METHODS_ASKED)
+def test_every_method_resumes_as_if_it_had_not_stopped(method, tmp_path, monkeypatch):
+    given = {"method": method, "alpha": None, **METHODS_ASKED[method]}
+    settings = dataclasses.replace(SMALL, **given)
+    train(settings, tmp_path / "whole")
+    stop_at(monkeypatch, METHODS[method], "step", 15)
+    with pytest.raises(Stop):
+        train(settings, tmp_path / "cut")
+    monkeypatch.undo()
+    train(settings, tmp_path / "cut", resume=True)
+    assert_same(Run(tmp_path / "cut"), Run(tmp_path / "whole"))
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path):
