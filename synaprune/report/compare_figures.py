@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synaprune.report.figure import Axis, Column, Figure, Table, Trace, percent, wide
-from synaprune.report.names import FREE, along, method_name, part_of
-from synaprune.report.published import Published, published_for
-from synaprune.report.records import Record
+from synaprune.report.names import has_budget, method_name, part_of
+from synaprune.report.published import POINTS, Published, published_for
+from synaprune.report.records import Record, one_curve
 from synaprune.train import results
 from synaprune.train.results import Estimate, Row
 
@@ -73,7 +73,7 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
                 "connectivity",
             ),
         ]
-    if not others:
+    if not others and records[0].settings.get("task") in {network["task"] for network, _ in POINTS}:
         missing.append("No published figure that was read at its source is of this task and this very network.")
     return figures, missing
 
@@ -114,23 +114,25 @@ def _against(
     accuracy = f"{part} accuracy"
     by_point = {row.point: row.figures for row in rows}
     curves = list(dict.fromkeys(record.series for record in records))
+    reached = [record.metrics[f"{part}_accuracy"] for record in records]
+    room = max(0.25 * (max(reached) - min(reached)), 0.005)
+    low, high = max(min(reached) - room, 0.0), min(max(reached) + room, 1.0)  # two seeds may have endless intervals
     traces = []
     for series in curves:
         members = [record for record in records if record.series == series]
         points = list(dict.fromkeys(record.point for record in members))
         points = [point for point in points if figure in by_point[point] and by_point[point][figure].mean > 0]
         points.sort(key=lambda point: by_point[point][figure].mean)
-        # Where several curves had to become one series, a line through their points would mean nothing.
-        one_curve = len({_fixed(record.settings) for record in members}) == 1
-        groups = [points] if one_curve else [[point] for point in points]
+        # Several curves may have had to become one series; a line through points of all of them would mean nothing.
+        groups = [group for some in _curves(members) for group in _linked(some, points)]
         traces += [
             Trace(
                 series,
                 [by_point[point][figure].mean for point in group],
                 [by_point[point][accuracy].mean for point in group],
                 "mean",
-                [_end(by_point[point][accuracy], -1) for point in group],
-                [_end(by_point[point][accuracy], +1) for point in group],
+                [_end(by_point[point][accuracy], -1, low, high) for point in group],
+                [_end(by_point[point][accuracy], +1, low, high) for point in group],
                 [_mean_name(point, members) for point in group],
             )
             for group in groups
@@ -192,15 +194,24 @@ def _course(records: Sequence[Record], key: str, title: str, y: Axis, figure: st
     return Figure(key, title, note, Axis("epoch", whole=True), y, traces, wide("epoch", traces, "share"))
 
 
-def _fixed(settings: dict[str, Any]) -> str:
-    """Return what two points of one curve have in common."""
-    free = (*FREE, *along(settings))
-    return repr(sorted((name, value) for name, value in settings.items() if name not in free and value is not None))
+def _curves(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of one series by sweep, and by whether a number of synapses was asked for."""
+    found: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.sweep, record.settings.get("method"), has_budget(record.settings)), []).append(record)
+    return list(found.values())
 
 
-def _end(estimate: Estimate, sign: int) -> float | None:
-    """Return an end of the interval; a single seed has none."""
-    return None if estimate.half is None else estimate.mean + sign * estimate.half
+def _linked(records: Sequence[Record], order: Sequence[str]) -> list[list[str]]:
+    """Return the points of records in an order: together if they are one curve, else each alone."""
+    own = {record.point for record in records}
+    points = [point for point in order if point in own]
+    return [points] if one_curve(records) else [[point] for point in points]
+
+
+def _end(estimate: Estimate, sign: int, low: float, high: float) -> float | None:
+    """Return an end of the interval, inside of the picture; a single seed has none."""
+    return None if estimate.half is None else min(max(estimate.mean + sign * estimate.half, low), high)
 
 
 def _mean_name(point: str, members: Sequence[Record]) -> str:

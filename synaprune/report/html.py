@@ -164,15 +164,14 @@ def _head(column: Column, sortable: bool) -> str:
 
 def _swatch(f: Figure, series: str) -> str:
     """Return the line or the symbol of a series, for the legend."""
-    index = f.series.index(series)
     kinds = {trace.kind for trace in f.traces if trace.series == series}
-    colour = vega.colour(f, series)
+    colour, (dashes, shape) = vega.colour(f, series), vega.look(f, series)
     line = symbol = ""
     if kinds & {"line", "step", "mean"}:
-        dash = "" if f.ordered else f" stroke-dasharray='{','.join(map(str, vega.DASHES[index % len(vega.DASHES)]))}'"
+        dash = f" stroke-dasharray='{','.join(map(str, dashes))}'" if dashes != vega.DASHES[0] else ""
         line = f"<path d='M0 6h28' fill='none' stroke='{colour}' stroke-width='2.5'{dash}/>"
     if kinds & {"point", "mean", "published", "bar"}:
-        shape = "square" if "bar" in kinds else vega.SHAPES[index % len(vega.SHAPES)]
+        shape = "square" if "bar" in kinds else shape
         fill = f"none' stroke='{colour}' stroke-width='2" if kinds == {"published"} else colour
         symbol = f"<g fill='{fill}'>{GLYPHS[shape]}</g>"
     return f"<svg viewBox='0 0 28 12' aria-hidden='true'>{line}{symbol}</svg>"

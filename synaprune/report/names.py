@@ -7,7 +7,7 @@ from typing import Any
 
 from synaprune.train.settings import BUDGET, STRENGTH
 
-__all__ = ["FREE", "METHOD_NAMES", "along", "labels", "layer_name", "method_name", "part_of"]
+__all__ = ["FREE", "METHOD_NAMES", "along", "has_budget", "labels", "layer_name", "method_name", "part_of"]
 
 METHOD_NAMES = {
     "deep_r": "Deep R",
@@ -39,6 +39,11 @@ def along(settings: Mapping[str, Any]) -> tuple[str, str]:
     return STRENGTH.get(str(settings.get("method")), ""), "sparsity"
 
 
+def has_budget(settings: Mapping[str, Any]) -> bool:
+    """Tell whether a method that can have a strength was asked for a number of synapses instead."""
+    return settings.get(along(settings)[0]) in (None, "auto")
+
+
 def layer_name(name: str) -> str:
     """Return the name of a layer without what all of them have."""
     return name.removesuffix(".weight")
@@ -67,9 +72,7 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
         others = [name for name in names if name not in along(settings)]
         curve = [method_name(settings), *(_said(name, settings) for name in others)]
         if strength in names and "sparsity" in names:  # some have a budget, others a strength
-            curve.append(
-                "budget" if settings.get(strength) in (None, "auto") else f"fixed {strength.replace('_', ' ')}"
-            )
+            curve.append("budget" if has_budget(settings) else f"fixed {strength.replace('_', ' ')}")
         kept = [
             _said(name, settings)
             for name in along(settings)

@@ -6,6 +6,7 @@ colour is needed; words in the SVG stay words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,11 @@ def draw(figure: Figure) -> Drawing:
     if len(figure.series) > 1:
         handles, names = axes.get_legend_handles_labels()
         unique = dict(zip(names, handles))
-        axes.legend(unique.values(), unique.keys(), loc="best", ncols=2 if len(unique) > 6 else 1)
+        if len(unique) <= 6:
+            axes.legend(unique.values(), unique.keys(), loc="best")
+        else:  # beneath, where they hide nothing
+            drawing.set_figheight(COLUMN[1] + 0.16 * math.ceil(len(unique) / 2))
+            drawing.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2, fontsize=6)
     return drawing
 
 
@@ -103,8 +108,8 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
     series = figure.series
     index, steps = series.index(trace.series), max(len(series) - 1, 1)
     colour = STEPS[round(3 * index / steps)] if figure.ordered else COLOURS[index % len(COLOURS)]
-    dash = DASHES[0 if figure.ordered else index % len(DASHES)]
-    marker = MARKERS[index % len(MARKERS)]
+    look = index + index // len(COLOURS)  # so that the second round through the colours looks different
+    dash, marker = DASHES[0 if figure.ordered else look % len(DASHES)], MARKERS[look % len(MARKERS)]
     y = [float("nan") if value is None else value for value in trace.y]
     match trace.kind:
         case "line":

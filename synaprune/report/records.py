@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError
-from synaprune.report.names import labels, part_of
+from synaprune.report.names import along, has_budget, labels, method_name, part_of
 from synaprune.train import results
 from synaprune.train.run import Run
 
-__all__ = ["Record", "gather", "is_run"]
+__all__ = ["Record", "gather", "is_run", "one_curve"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,39 @@ def _named(records: Sequence[Record]) -> list[Record]:
         if all(short) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
             points = given
             break
+    curves = _tuned(records, curves)
     alone = {curve for curve in curves if len({point for point, c in zip(points, curves) if c == curve}) == 1}
     curves = [point if curve in alone else curve for point, curve in zip(points, curves)]
     return [replace(record, point=point, series=curve) for record, point, curve in zip(records, points, curves)]
+
+
+def _tuned(records: Sequence[Record], curves: Sequence[str]) -> list[str]:
+    """Make one curve of a sweep's points of a method that keep different numbers of synapses.
+
+    Where no number occurs twice, all else in which they differ was chosen for it.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, record in enumerate(records):
+        key = record.sweep, record.settings.get("method"), has_budget(record.settings)
+        groups.setdefault(key, []).append(index)
+    sweeps = {record.sweep for record in records}
+    kinds = {(method, kind) for _, method, kind in groups}
+    found = list(curves)
+    for (sweep, method, kind), members in groups.items():
+        if one_curve([records[index] for index in members]):
+            name = method_name(records[members[0]].settings)
+            if (method, not kind) in kinds:
+                name += ", budget" if kind else f", fixed {along(records[members[0]].settings)[0].replace('_', ' ')}"
+            for index in members:
+                found[index] = f"{sweep}: {name}" if len(sweeps) > 1 else name
+    return found
+
+
+def one_curve(records: Sequence[Record]) -> bool:
+    """Tell whether no two points of one method keep the same number of synapses, seeds aside."""
+    asked = [tuple(record.settings.get(name) for name in along(record.settings)) for record in records]
+    seeds = [record.settings.get("seed") for record in records]
+    return len(set(zip(asked, seeds))) == len(records) and len(set(asked)) > 1
 
 
 def _records(path: Path) -> Iterator[Record | str]:

@@ -257,7 +257,7 @@ def _operations(evaluation: dict[str, Any]) -> Figure:
         f" the same spikes and no zero among the weights. Energy by the costs of"
         f" {evaluation.get('energy', {}).get('table', {}).get('name', 'unknown')} arithmetic, memory not counted.",
         Axis("layer", "band"),
-        Axis("operations per image", low=0.0, whole=True),
+        Axis("operations per image", "symlog", low=0.0, whole=True),
         [Trace(title, names, [counts[key] for counts in layers.values()], "bar") for title, key in kinds.items()],
         Table(
             [Column("layer"), *(Column(title, "count") for title in kinds), Column("energy, nJ", "number")],

@@ -12,7 +12,7 @@ from typing import Any
 
 from synaprune.report.figure import Axis, Figure, Trace, ends, ticks
 
-__all__ = ["COLOURS", "colour", "data", "specification"]
+__all__ = ["COLOURS", "colour", "data", "look", "specification"]
 
 COLOURS = 8  # of the style sheet
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 2, 2, 2])
@@ -49,6 +49,13 @@ def colour(figure: Figure, series: str) -> str:
     return f"var(--c{index % COLOURS + 1})"
 
 
+def look(figure: Figure, series: str) -> tuple[list[int], str]:
+    """Return dash and shape of a series; the second round through the colours has others than the first."""
+    index = figure.series.index(series)
+    turn = index + index // COLOURS
+    return DASHES[0 if figure.ordered else turn % len(DASHES)], SHAPES[turn % len(SHAPES)]
+
+
 def data(figure: Figure) -> list[dict[str, Any]]:
     """Return the traces as the page holds them: lists with few digits, an `x` of 1, 2, … as its last number."""
     return [_compact(trace) for trace in figure.traces]
@@ -77,7 +84,8 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
     if figure.scattered:
         places["x"]["scale"]["padding"] = 14  # pixels, so that no mark is cut
     by_series = {"color": _by_series(figure, [colour(figure, series) for series in figure.series])}
-    dashes = [DASHES[0] if figure.ordered else DASHES[i % len(DASHES)] for i in range(len(figure.series))]
+    looks = [look(figure, series) for series in figure.series]
+    dashes, shapes = [dash for dash, _ in looks], [shape for _, shape in looks]
     line = {
         **places,
         **by_series,
@@ -85,7 +93,7 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         "detail": {"field": "t", "type": "nominal"},
         "order": {"field": "i", "type": "quantitative"},
     }
-    shape = {"shape": _by_series(figure, [SHAPES[i % len(SHAPES)] for i in range(len(figure.series))])}
+    shape = {"shape": _by_series(figure, shapes)}
     drawn: list[tuple[dict[str, Any], dict[str, Any]]]
     match kind:
         case "line":

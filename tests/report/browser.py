@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,10 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 SECONDS = 60  # after which a silent browser has failed
+
+
+class Gone(Exception):
+    """The page has been replaced while it was asked."""
 
 
 class Browser:
@@ -51,6 +56,8 @@ class Browser:
         while time.monotonic() < deadline:
             for answer in self._read():
                 if answer.get("id") == self._number:
+                    if "navigated" in answer.get("error", {}).get("message", ""):
+                        raise Gone
                     assert "error" not in answer, answer
                     return answer["result"]
                 self.events.append(answer)
@@ -109,7 +116,10 @@ class Page:
     def wait(self, condition: Callable[[], Any], seconds: float = SECONDS) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + seconds
-        while not condition():
+        while True:
+            with contextlib.suppress(Gone):
+                if condition():
+                    return
             assert time.monotonic() < deadline, f"waited {seconds} s in vain"
             time.sleep(0.02)
 

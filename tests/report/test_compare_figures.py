@@ -35,7 +35,15 @@ def test_means_seeds_intervals_and_the_dense_line(sweep):
     level = next(trace for trace in figure.traces if trace.kind == "level")
     assert level.y == pytest.approx([0.98])
     assert level.names == ["dense 98.00 %"]
-    assert missing == ["No published figure that was read at its source is of this task and this very network."]
+    assert missing == []
+
+
+def test_an_interval_does_not_leave_the_picture(tmp_path):
+    for seed, accuracy in enumerate((0.5, 0.9)):
+        write_result(tmp_path, "a", accuracy, 0.1, seed)
+    _, figures, _ = comparison([tmp_path])
+    mean = next(trace for trace in figures[0].traces if trace.kind == "mean")
+    assert (mean.low, mean.high) == ([pytest.approx(0.4)], [1.0])  # not 0.7 ± 2.5
 
 
 def test_operations_are_shown_for_those_that_have_them(sweep):
@@ -62,6 +70,17 @@ def test_too_many_curves_become_one_per_method_without_lines_between_them(tmp_pa
     records, figures, _ = comparison([tmp_path])
     assert {record.series for record in records} == {"Grad R"}
     assert all(len(trace.x) == 1 for trace in figures[0].traces if trace.kind == "mean")
+
+
+def test_what_of_few_series_is_a_curve_keeps_its_line(tmp_path):
+    for sparsity in (0.9, 0.95):
+        write_result(tmp_path, f"s{sparsity}", 0.9, 1 - sparsity, sparsity=sparsity)
+        write_result(tmp_path, f"a{sparsity}", 0.9, 1 - sparsity, alpha=1 - sparsity)
+    for index in range(15):
+        write_result(tmp_path, f"p{index}", 0.9, 0.1, method="dense", lr=0.001 * (index + 1))
+    _, figures, _ = comparison([tmp_path])
+    lines = [len(t.x) for t in figures[0].traces if t.kind == "mean" and t.series == "Grad R"]
+    assert lines == [2, 2]
 
 
 def test_a_lost_network_is_left_out_of_the_figure_and_not_of_the_table(sweep):

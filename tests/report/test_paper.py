@@ -35,6 +35,23 @@ def test_every_figure_of_a_run_is_drawn_as_svg_and_png(trained, tmp_path):
     assert again[0].read_bytes() == written[0].read_bytes()
 
 
+def test_many_series_are_named_beneath_the_figure_which_keeps_its_size():
+    few, many = (
+        draw(
+            Figure(
+                "k", "t", "n", Axis("x"), Axis("y"), [Trace(str(i), [0, 1], [0, i]) for i in range(n)], Table([], [])
+            )
+        )
+        for n in (6, 14)
+    )
+    assert (len(few.legends), len(many.legends)) == (0, 1)
+    heights = []
+    for drawing in (few, many):
+        drawing.draw_without_rendering()
+        heights.append(drawing.axes[0].get_window_extent().height)
+    assert heights[1] > 0.85 * heights[0]
+
+
 def test_a_comparison_is_drawn(tmp_path):
     for seed in (0, 1):
         write_result(tmp_path, "dense", 0.98, 1.0, seed, method="dense")

@@ -54,6 +54,18 @@ def test_a_budget_and_a_fixed_strength_are_two_curves(tmp_path):
     assert [record.series for record in records] == ["Grad R, fixed alpha"] * 2 + ["Grad R, budget"] * 2
 
 
+def test_settings_that_were_chosen_for_each_budget_leave_one_curve(tmp_path):
+    for sparsity, lr in ((0.9, 0.1), (0.95, 0.2)):
+        write_result(tmp_path / "one", f"s{sparsity}", 0.9, 0.1, sparsity=sparsity, lr=lr)
+    write_result(tmp_path / "one", "fixed", 0.9, 0.1, alpha=0.5)
+    assert [r.series for r in gather([tmp_path / "one"])[0]] == ["fixed", "Grad R, budget", "Grad R, budget"]
+    write_result(tmp_path / "two", "dense", 0.9, 1.0, method="dense")
+    both = gather([tmp_path / "one", tmp_path / "two"])[0]
+    assert [r.series for r in both] == ["fixed", *["one: Grad R, budget"] * 2, "dense"]
+    write_result(tmp_path / "one", "again", 0.9, 0.1, sparsity=0.9, lr=0.3)  # now two rates stand against each other
+    assert len({r.series for r in gather([tmp_path / "one"])[0]}) == 4
+
+
 def test_unfinished_runs_are_named_and_empty_ones_passed_over(tmp_path):
     write_run(tmp_path / "a", 3)
     write_run(tmp_path / "b", 2, epochs=9)

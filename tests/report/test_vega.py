@@ -7,7 +7,7 @@ import json
 import pytest
 
 from synaprune.report.figure import Axis, Figure, Table, Trace
-from synaprune.report.vega import COLOURS, colour, data, specification
+from synaprune.report.vega import COLOURS, colour, data, look, specification
 
 X, LOG = Axis("epoch"), Axis("connectivity", "log", share=True, high=1.0)
 
@@ -28,7 +28,9 @@ def test_data_are_short():
 
 
 def test_every_series_has_a_look_of_its_own():
-    lines = [Trace(str(index), [1], [0.5]) for index in range(COLOURS)]
+    lines = [Trace(str(index), [1], [0.5]) for index in range(2 * COLOURS)]
+    assert len({(colour(figure(*lines), s), look(figure(*lines), s)[1]) for s in figure(*lines).series}) == 2 * COLOURS
+    lines = lines[:COLOURS]
     encoding = specification(figure(*lines))["layer"][0]["encoding"]
     assert encoding["color"]["scale"]["domain"] == [str(index) for index in range(COLOURS)]
     assert len(set(encoding["color"]["scale"]["range"])) == COLOURS
