@@ -240,7 +240,10 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         if not run.Run(folder).settings_path.exists():
             raise
         again = shlex.join(command if options.resume else [*command, "--resume"])
-        raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
+        cause = "interrupted"
+        if isinstance(error, _Interrupted) and _process()[1] > 1:
+            cause = "ended by torchrun, for it was interrupted itself or another process has failed"
+        raise type(error)(f"{cause}; all finished epochs are saved, continue with: {again}") from error
     if _process()[0]:
         return  # the first shows what all have trained
     _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as reductions
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -35,7 +35,15 @@ T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(hours=1)  # torchrun sees at once that a process has died; this is for one that hangs
 SETTLING = 0.2  # seconds
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Socket closed", "recvValue")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "connectFullMesh",
+    "Broken pipe",
+    "NCCL",
+    "Socket closed",
+    "recvValue",
+)
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
@@ -152,7 +160,11 @@ def team(settings: Settings, where: torch.device) -> Iterator[Team]:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     try:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE)
+        # torchrun may keep its store over a restart, and with it the addresses of processes that are no more.
+        store, *_ = next(iter(rendezvous("env://", rank, size)))
+        store = dist.PrefixStore(f"attempt {_number('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        backend = "nccl" if where.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         yield Team(rank, size)
     except UsageError as error:
         if rank == 0:
@@ -234,17 +246,33 @@ def _job() -> str:
     return f"{platform.node()}:{os.getppid()}" if name == "none" else name
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; the gradient of what each does with it is summed alike."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
 def _normalised(norm: _BatchNorm, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Normalise `[N, C, ...]` in training by the statistics of all processes' images; torch does so on GPUs alone."""
     if not norm.training:
         return plain(x)
     dims, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
-    values = x.float()
+    values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     count = values.new_tensor(x.numel() // x.shape[1])
     dist.all_reduce(count)
-    mean = reductions.all_reduce(values.sum(dims)) / count
+    mean = _Sum.apply(values.sum(dims)) / count
     centred = values - mean.view(shape)
-    variance = reductions.all_reduce(centred.square().sum(dims)) / count
+    variance = _Sum.apply(centred.square().sum(dims)) / count
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         rate = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
