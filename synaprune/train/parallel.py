@@ -35,15 +35,8 @@ T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(hours=1)  # torchrun sees at once that a process has died; this is for one that hangs
 SETTLING = 0.2  # seconds
-LOST = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "connectFullMesh",
-    "Broken pipe",
-    "NCCL",
-    "Socket closed",
-    "recvValue",
-)
+# What gloo says in an error of no class of its own; NCCL has one.
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "connectFullMesh")
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
@@ -131,7 +124,8 @@ class Team:
         if self.size == 1:
             return
         tree = [network.state_dict(), optimizer.state_dict()]
-        own = torch.stack([_sum_of_words(tensor) for tensor in _tensors(tree)])
+        where = next(network.parameters()).device  # the base may count its steps on the CPU
+        own = torch.stack([_sum_of_words(tensor).to(where) for tensor in _tensors(tree)])
         low, high = own, own.clone()
         dist.all_reduce(low, dist.ReduceOp.MIN)
         dist.all_reduce(high, dist.ReduceOp.MAX)
@@ -177,7 +171,7 @@ def team(settings: Settings, where: torch.device) -> Iterator[Team]:
             raise
         raise MachineError(
             f"another of the {size} processes has ended, so that this one cannot go on; all finished epochs are saved,"
-            " continue with the same command and --resume"
+            f" continue with the same command and --resume ({str(error).partition(chr(10))[0]})"
         ) from error
     finally:
         # torch joins gloo's threads while it holds the GIL, and waits forever where one still needs it to let go of
