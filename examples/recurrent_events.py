@@ -49,9 +49,10 @@ if __name__ == "__main__":
     with torch.no_grad():
         net.input.weight.mul_(3)  # torch's initial weights hardly let a neuron spike
     steps = 400
-    # was: torch.optim.Adam(net.parameters(), lr=1e-2); a budget for each layer, by name
-    budget = {"recurrent.*": 0.95, "*": 0.8}
-    optimizer = GradR(net, lr=1e-2, sparsity=budget, schedule=cubic(steps, flat=0.4))
+    # was: torch.optim.Adam(net.parameters(), lr=2e-2); a budget for each layer, by name
+    budget = {"recurrent.*": 0.9, "*": 0.5}
+    optimizer = GradR(net, lr=2e-2, sparsity=budget, schedule=cubic(steps, flat=0.4))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         events, motion = moving_dots(64)
         functional.reset_net(net)
@@ -59,6 +60,7 @@ if __name__ == "__main__":
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        scheduler.step()
 
     with torch.no_grad():
         functional.reset_net(net)

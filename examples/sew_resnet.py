@@ -75,9 +75,10 @@ if __name__ == "__main__":
     images = (images.float() - 4.9).view(-1, 1, 8, 8) / 6.0
     net = SEWResNet18(in_channels=1, classes=10, width=16, T=2, large=False)
 
-    epochs, steps = 6, 6 * 23
-    # was: torch.optim.Adam(net.parameters(), lr=5e-3); the few weights of the output stay dense
-    optimizer = GradR(net, lr=5e-3, sparsity=0.95, schedule=cubic(steps, flat=0.4), exclude=["fc.*"])
+    epochs, steps = 8, 8 * 23
+    # was: torch.optim.Adam(net.parameters(), lr=1e-2); the few weights of the output stay dense
+    optimizer = GradR(net, lr=1e-2, sparsity=0.9, schedule=cubic(steps, flat=0.4), exclude=["fc.*"])
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
         for batch in torch.randperm(1437).split(64):
             functional.reset_net(net)
@@ -85,6 +86,7 @@ if __name__ == "__main__":
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            scheduler.step()
 
     net.eval()
     with torch.no_grad():
