@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, unknown = _parser().parse_known_args(arguments)
         if unknown:
             options.parser.refuse(unknown)
+        if options.run is not _train and _process()[1] > 1:
+            raise UsageError("only train can be shared out by torchrun; give this command without it")
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             options.run(options, arguments)
@@ -219,13 +221,13 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
     from rich.console import Console
 
     from synaprune.report import page, training_figure
-    from synaprune.train import run
+    from synaprune.train import parallel, run
     from synaprune.train.display import Display
     from synaprune.train.loop import evaluate, train
 
-    command = ["synaprune", *arguments]
+    command = [*parallel.launcher(), *arguments]
     try:
-        with Display(Console(stderr=True)) as display:
+        with Display(Console(stderr=True, quiet=_process()[0] > 0)) as display:
             metrics = train(
                 settings,
                 folder,
@@ -238,7 +240,12 @@ def _train(options: argparse.Namespace, arguments: list[str]) -> None:
         if not run.Run(folder).settings_path.exists():
             raise
         again = shlex.join(command if options.resume else [*command, "--resume"])
-        raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
+        cause = "interrupted"
+        if isinstance(error, _Interrupted) and _process()[1] > 1:
+            cause = "ended by torchrun, for it was interrupted itself or another process has failed"
+        raise type(error)(f"{cause}; all finished epochs are saved, continue with: {again}") from error
+    if _process()[0]:
+        return  # the first shows what all have trained
     _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
     trained = run.Run(folder)
     if trained.evaluation(metrics["epoch"]) is None:
@@ -386,9 +393,15 @@ def _shown(default: object) -> str:
     return "none" if default in (None, ()) else str(default)
 
 
+def _process() -> tuple[int, int]:
+    """Return the number of this process among those that torchrun has started, from 0, and how many they are."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 1)
+
+
 def _complain(sentence: str, code: int) -> int:
-    """Print one line to stderr and return the exit code."""
-    print("synaprune:", " ".join(sentence.split()), file=sys.stderr)
+    """Print one line to stderr and return the exit code; what is true of all processes is said by the first alone."""
+    if code == MachineError.exit_code or not _process()[0]:
+        print("synaprune:", " ".join(sentence.split()), file=sys.stderr)
     return code
 
 

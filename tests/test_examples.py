@@ -25,4 +25,10 @@ def test_example(path):
 
 
 def test_every_framework_has_one():
-    assert [path.stem for path in EXAMPLES] == ["norse_loop", "snntorch_loop", "spikingjelly_loop"]
+    assert [path.stem for path in EXAMPLES] == [
+        "norse_loop",
+        "recurrent_events",
+        "sew_resnet",
+        "snntorch_loop",
+        "spikingjelly_loop",
+    ]

@@ -17,6 +17,7 @@ from synaprune.models import Readout
 from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, schedule
+from synaprune.train.parallel import ALONE, Team
 from synaprune.train.settings import Settings
 
 __all__ = ["Progress", "Report", "evaluate_network", "objective", "topology", "train_epoch"]
@@ -65,11 +66,13 @@ def train_epoch(
     optimizer: Rewirer,
     epoch: int,
     report: Report | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Train for epoch 1, 2, … and return its loss, accuracy, learning rate and augmentation strength.
 
     Everything random is drawn from generators seeded by (seed, epoch). Figures stay on the device: reading one
-    per step would make the GPU wait; `report` is called a few times per second.
+    per step would make the GPU wait; `report` is called a few times per second. All processes of a `team` draw the
+    same order and augmentation, and each trains on its share of every batch.
 
     Raises:
         NonFiniteGradientError: a gradient is NaN or infinite.
@@ -77,7 +80,7 @@ def train_epoch(
     """
     images, labels = data.train_images, data.train_labels
     device, count = images.device, len(labels)
-    torch.manual_seed(build.seed(settings, epoch, 0))  # dropout
+    torch.manual_seed(build.seed(settings, epoch, 3 * team.rank))  # dropout: 0, 3, 6, …
     order = torch.Generator(device).manual_seed(build.seed(settings, epoch, 1))
     noise = torch.Generator(device).manual_seed(build.seed(settings, epoch, 2))
     augment = AUGMENTATIONS.get(data.name)
@@ -98,11 +101,13 @@ def train_epoch(
         x, y = images[chosen], labels[chosen]
         if augment is not None:
             x = augment(x, strength, noise)
+        share, weight = team.share(len(y))
+        x, y = x[share], y[share]
         with _autocast(settings, device):
             output = forward(normalize(x, data.mean, data.std))
         loss = objective(settings, output, y)
         optimizer.zero_grad()
-        loss.backward()
+        (loss * weight).backward()
         if settings.clip_grad is not None:
             nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
         try:
@@ -114,12 +119,14 @@ def train_epoch(
             ) from error
 
         seen += len(y)
-        loss_sum += loss.detach() * len(y)
+        if len(y):  # the mean of nothing is no number
+            loss_sum += loss.detach() * len(y)
         correct += (output.rate.argmax(1) == y).sum()
         if report is not None and time.monotonic() - reported > REPORT_SECONDS:
             means = loss_sum.item() / seen, correct.item() / seen
             report(Progress(epoch, settings.epochs, step + 1, steps, *means, connectivity(network)))
             reported = time.monotonic()
+    loss_sum, correct = team.total(loss_sum, correct)
     return {
         "loss": loss_sum.item() / count,
         "train_accuracy": correct.item() / count,

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from synaprune.data import Dataset
 from synaprune.errors import UsageError
 from synaprune.files import full_disk_named
 from synaprune.measure import OperationCounter, connectivities, energy
 from synaprune.optim.rewirer import Rewirer
-from synaprune.train import build, checkpoint, schedule
+from synaprune.train import build, checkpoint, parallel, schedule
 from synaprune.train.board import Board
 from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
 from synaprune.train.run import Run, versions
@@ -41,6 +42,9 @@ def train(
     continued with `resume`: on the CPU, with the same number of threads, its weights end bit for bit as if it had
     never been interrupted.
 
+    Started by torchrun, the processes train together; see `synaprune.train.parallel`. The first alone touches the
+    folder and reports.
+
     Args:
         settings: what to train, and how.
         folder: where the run lives; made if absent.
@@ -57,49 +61,36 @@ def train(
 
     """
     run = Run(folder)
-    if not resume:
-        run.refuse_if_taken()
-    elif not run.settings_path.exists():
-        raise UsageError(
-            f"'{run.folder}' holds no run to resume; leave out --resume to start one, or name its folder with --out"
-        )
-    else:
-        _refuse_other_settings(settings, run.settings(), run.folder)
-    device = build.device(settings)
     with contextlib.ExitStack() as stack:
+        device = parallel.place(settings, build.device(settings))
+        team = stack.enter_context(parallel.team(settings, device))
+        resume = team.from_first(_admit, settings, run, resume)
         stack.enter_context(build.environment(settings, device))
-        data = build.dataset(settings, data_dir, device)
-        network = build.model(settings, data)
-        steps = schedule.steps_per_epoch(settings, len(data.train_labels))
-        optimizer = build.optimizer(settings, network, settings.epochs * steps)
-        forward = torch.compile(network, dynamic=False) if settings.compile else network
+        data, network, optimizer = team.first_before_others(_objects, settings, data_dir, device)
+        replica = team.replica(network)
+        forward = torch.compile(replica, dynamic=False) if settings.compile else replica
         # From here on the folder is ours; what cannot work was refused before it was made.
-        stack.enter_context(run.locked())
-        if resume:
-            finished = _restore(settings, run, network, optimizer)
-        else:
-            run.create(settings, command)
-            finished = 0
-        metrics = (run.cut(finished) or [{}])[-1]
+        team.from_first(lambda: stack.enter_context(run.locked()))
+        state = team.from_first(_begin, settings, run, resume, command, network)
+        if state["epoch"]:
+            network.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+        metrics: dict[str, Any] = state["metrics"]
         optimizer.turnover()  # counts from here
-        with full_disk_named(run.folder), Board(run.tensorboard_path, finished) as board:
-            for epoch in range(finished + 1, settings.epochs + 1):
-                started = time.monotonic()
-                metrics = {"epoch": epoch}
-                metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report)
-                optimizer.settle()
-                metrics |= evaluate_network(settings, data, network)
-                metrics |= topology(network, optimizer)
-                metrics["seconds"] = time.monotonic() - started
-                board.write(metrics, network, optimizer)
-                # Metrics first: a line too many is cut on resume, a line too few could not be made up.
-                run.append(metrics)
-                state = {"epoch": epoch, "settings": settings.to_mapping(), "versions": versions()}
-                state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
-                checkpoint.save(state, run.checkpoint_path)
-                if report is not None:
-                    means = metrics["loss"], metrics["train_accuracy"], metrics["connectivity"]
-                    report(Progress(epoch, settings.epochs, steps, steps, *means, metrics))
+        stack.enter_context(full_disk_named(run.folder))
+        board = stack.enter_context(Board(run.tensorboard_path, state["epoch"])) if team.first else None
+        report = report if team.first else None
+        for epoch in range(state["epoch"] + 1, settings.epochs + 1):
+            started = time.monotonic()
+            metrics = {"epoch": epoch}
+            metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report, team)
+            optimizer.settle()
+            team.check(network, optimizer)
+            metrics = team.from_first(_finish, settings, data, network, optimizer, run, board, metrics, started)
+            if report is not None:
+                means = metrics["loss"], metrics["train_accuracy"], metrics["connectivity"]
+                steps = schedule.steps_per_epoch(settings, len(data.train_labels))
+                report(Progress(epoch, settings.epochs, steps, steps, *means, metrics))
     return metrics
 
 
@@ -138,11 +129,46 @@ def evaluate(
         return figures
 
 
-def _restore(settings: Settings, run: Run, network: nn.Module, optimizer: Rewirer) -> int:
-    """Load the checkpoint of a run and return its epoch, 0 for a run that ended before its first checkpoint."""
+def _admit(settings: Settings, run: Run, resume: bool) -> bool:
+    """Return whether to continue the run in the folder; refuse a folder that does not fit what was asked for."""
+    if not resume and run.settings_path.exists():
+        resume = parallel.restarted(run.header())
+    if not resume:
+        run.refuse_if_taken()
+    elif not run.settings_path.exists():
+        raise UsageError(
+            f"'{run.folder}' holds no run to resume; leave out --resume to start one, or name its folder with --out"
+        )
+    else:
+        _refuse_other_settings(settings, run.settings(), run.folder)
+    return resume
+
+
+def _objects(
+    settings: Settings, data_dir: str | Path | None, device: torch.device
+) -> tuple[Dataset, nn.Module, Rewirer]:
+    """Return what a run is made of, as new."""
+    data = build.dataset(settings, data_dir, device)
+    network = build.model(settings, data)
+    steps = schedule.steps_per_epoch(settings, len(data.train_labels))
+    return data, network, build.optimizer(settings, network, settings.epochs * steps)
+
+
+def _begin(settings: Settings, run: Run, resume: bool, command: Sequence[str], network: nn.Module) -> dict[str, Any]:
+    """Return the state to go on from, and the last metrics; epoch 0 for a new run, or one that ended in its first."""
+    state: dict[str, Any] = {"epoch": 0}
+    if resume:
+        state = _saved(settings, run, network) or state
+    else:
+        run.create(settings, command)
+    return {**state, "metrics": (run.cut(state["epoch"]) or [{}])[-1]}
+
+
+def _saved(settings: Settings, run: Run, network: nn.Module) -> dict[str, Any] | None:
+    """Return the checkpoint of a run, None for a run that ended before its first checkpoint."""
     path, lines = run.checkpoint_path, len(run.metrics())
     if not path.exists() and lines <= 1:
-        return 0
+        return None
     if not path.exists():
         raise UsageError(f"'{path}' is missing after {lines} epochs; restore it, or train anew in another folder")
     state = run.state()
@@ -150,9 +176,29 @@ def _restore(settings: Settings, run: Run, network: nn.Module, optimizer: Rewire
     if not 1 <= state["epoch"] <= settings.epochs:
         raise UsageError(f"'{path}' is of epoch {state['epoch']} of {settings.epochs}; {checkpoint.REMEDY}")
     checkpoint.check_model(network, state["model"], path)
-    network.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["epoch"]
+    return state
+
+
+def _finish(
+    settings: Settings,
+    data: Dataset,
+    network: nn.Module,
+    optimizer: Rewirer,
+    run: Run,
+    board: Board,
+    metrics: dict[str, Any],
+    started: float,
+) -> dict[str, Any]:
+    """Measure the network after an epoch, write everything down, and return the metrics."""
+    metrics = {**metrics, **evaluate_network(settings, data, network), **topology(network, optimizer)}
+    metrics["seconds"] = time.monotonic() - started
+    board.write(metrics, network, optimizer)
+    # Metrics first: a line too many is cut on resume, a line too few could not be made up.
+    run.append(metrics)
+    state = {"epoch": metrics["epoch"], "settings": settings.to_mapping(), "versions": versions()}
+    state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+    checkpoint.save(state, run.checkpoint_path)
+    return metrics
 
 
 def _refuse_other_settings(settings: Settings, before: Settings, source: Path) -> None:

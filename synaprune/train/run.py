@@ -30,7 +30,7 @@ import torch
 import synaprune
 from synaprune.errors import UsageError
 from synaprune.files import replacing
-from synaprune.train import checkpoint
+from synaprune.train import checkpoint, parallel
 from synaprune.train.settings import Settings
 
 try:
@@ -129,6 +129,7 @@ class Run:
             "commit": commit(),
             "command": list(command),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **parallel.record(),
         }
         with replacing(self.settings_path) as file:
             file.write(json.dumps(header, indent=2).encode() + b"\n")
