@@ -13,9 +13,9 @@ import statistics
 import sys
 
 import torch
-from timing import alternate
 from torch import Tensor, nn
 
+from synaprune.engine.timing import alternate
 from synaprune.optim import GradR
 
 # The tensors of synapses of the two networks (637 thousand and 36.7 million), and the ratio allowed.
