@@ -16,10 +16,10 @@ from argparse import Namespace
 
 import torch
 import torch.nn.functional as F
-from timing import alternate
 from train_step import build, training_step
 
 from synaprune.budget import constant
+from synaprune.engine.timing import alternate
 from synaprune.optim import GradR
 
 LIMIT = 0.02  # for the CIFAR-10 network

@@ -2,40 +2,51 @@
 
 usage: python benchmarks/inference.py [--network mnist|cifar10|cifar10-5] [--threads N] [--batch N] [--repeats N]
                                       [--rate R] [--check]
+       python benchmarks/inference.py --break-even [--threads N] [--repeats N] [--rate R] [--figure FILE] [--quick]
 
 Networks have random weights, as many as a pruned network has left, scaled layer by layer until each layer of neurons
-fires at the given rate. Calls alternate, so that all see the same machine; ratios are of medians. Calls of the MNIST
-network take so little time that each turn is twenty of them in a row.
+fires at the given rate. Routines take turns, so that all see the same machine; ratios are of medians
+(`synaprune.engine.timing`). `synaprune bench` does the same with a trained network.
+
+--break-even prunes all layers of the CIFAR-10 network to the same connectivity, to several one after another, and says
+at which one the engine stops to be faster than PyTorch's dense network; between two of them it interpolates on
+logarithmic scales. --quick does it with a small network, to see that it works.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import os
-import statistics
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import exp, log
+from pathlib import Path
 
 # Else threads of PyTorch that have nothing to do spin on in the engine's turns.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import matplotlib as mpl
 import torch
-from timing import alternate
+from rich.console import Console
 from torch import Tensor, nn
 
 from synaprune.engine import compile
-from synaprune.measure import FiringRates, operations
+from synaprune.engine.timing import ENGINE, Comparison, compare, measure, rivals
+from synaprune.files import replacing
 from synaprune.models import LIF, SpikingCNN, SpikingMLP
+from synaprune.report.figure import Axis, Figure, Trace, percent, wide
+from synaprune.report.paper import STYLE, draw
+from synaprune.train.bench_display import lines, table
 
+Make = Callable[[], nn.Module]
 # Connectivity per layer; that of cifar10 was published for one of the sparsest runs.
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[float, ...]]] = {
+NETWORKS: dict[str, tuple[Make, tuple[int, ...], tuple[float, ...]]] = {
     "mnist": (SpikingMLP, (1, 28, 28), (0.05, 0.05)),
     "cifar10": (SpikingCNN, (3, 32, 32), (0.0216, 0.0041, 0.0141, 0.0203, 0.0215, 0.0415, 0.0051, 0.2096)),
     "cifar10-5": (SpikingCNN, (3, 32, 32), (0.05,) * 8),
 }
-# How many times as fast as PyTorch's dense network, at least: (network, samples, rival) → ratio.
+# How many times as fast as PyTorch's dense network, at least: (network, one or batch, rival) → ratio.
 LIMITS = {
     ("mnist", "one", "dense fp32"): 15,
     ("cifar10", "one", "dense fp32"): 20,
@@ -45,12 +56,13 @@ LIMITS = {
     ("cifar10-5", "one", "dense fp32"): 5,
     ("cifar10-5", "batch", "dense fp32"): 5,
 }
+CONNECTIVITIES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+QUICK = (0.02, 0.9)
 
 
 @torch.no_grad()
-def build(network: str, rate: float) -> tuple[nn.Module, Tensor]:
-    """Return a sparse network whose neurons fire at about `rate`, and two samples."""
-    make, shape, densities = NETWORKS[network]
+def build(make: Make, shape: tuple[int, ...], densities: Sequence[float], rate: float) -> nn.Module:
+    """Return a sparse network whose neurons fire at about `rate`."""
     torch.manual_seed(0)
     net, x, left = make().eval(), torch.randn(2, *shape), iter(densities)
     last: list[nn.Module] = []
@@ -65,7 +77,7 @@ def build(network: str, rate: float) -> tuple[nn.Module, Tensor]:
             last = [module]
         elif isinstance(module, LIF):
             last[0].weight.mul_(_scale(net, module, x, rate))
-    return net, x
+    return net
 
 
 def _scale(net: nn.Module, neuron: LIF, x: Tensor, rate: float) -> float:
@@ -84,45 +96,78 @@ def _scale(net: nn.Module, neuron: LIF, x: Tensor, rate: float) -> float:
     return high
 
 
-class CSRLinear(nn.Module):
-    """A fully connected layer without bias as PyTorch's compressed rows."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        with warnings.catch_warnings():  # it is in beta state, says PyTorch
-            warnings.simplefilter("ignore", UserWarning)
-            self.weight = linear.weight.detach().to_sparse_csr()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the currents of inputs `[..., in]`."""
-        return (self.weight @ x.flatten(0, -2).t()).t().unflatten(0, x.shape[:-1])
-
-
-def rivals(net: nn.Module) -> dict[str, nn.Module]:
-    csr = copy.deepcopy(net)
-    for name, module in list(csr.named_children()):
-        if isinstance(module, nn.Linear):
-            setattr(csr, name, CSRLinear(module))
-    found = {"dense fp32": net, "dense bf16": copy.deepcopy(net).bfloat16()}
-    return found | ({"CSR fp32": csr} if isinstance(net, SpikingMLP) else {})
+def limits(args: argparse.Namespace) -> int:
+    """Time one network, print what came out beside the limits, and return how many of them were missed."""
+    make, shape, densities = NETWORKS[args.network]
+    net = build(make, shape, densities, args.rate)
+    engine = compile(net, threads=args.threads, backend="c")
+    torch.manual_seed(1)
+    measured = measure(engine, net, torch.randn(args.batch, *shape), args.repeats)
+    Console(width=100).print(table(measured))
+    print(*lines(measured), sep="\n")
+    missed = 0
+    for comparison in measured.comparisons:
+        what = "one" if comparison.samples == 1 else "batch"
+        for name in comparison.milliseconds:
+            if limit := LIMITS.get((args.network, what, name)):
+                met = comparison.ratio(name) >= limit
+                missed += not met
+                print(f"{what}, {name}: {comparison.ratio(name):.2f} x, limit {limit}: {'met' if met else 'MISSED'}")
+    return missed
 
 
-def call(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    x = x.to(next(iter(net.parameters()), x).dtype)
+def break_even(args: argparse.Namespace) -> None:
+    """Time one sample at several connectivities, print where the ratios are 1, and draw it."""
+    make: Make = (lambda: SpikingCNN(channels=16, image_size=8)) if args.quick else SpikingCNN
+    shape = (3, 8, 8) if args.quick else (3, 32, 32)
+    found: dict[float, Comparison] = {}
+    for connectivity in QUICK if args.quick else CONNECTIVITIES:
+        net = build(make, shape, (connectivity,) * 8, args.rate)
+        engine = compile(net, threads=args.threads, backend="c")
+        dense = rivals(net)
+        torch.manual_seed(1)
+        repeats = args.repeats or (2 if args.quick else None)
+        found[connectivity] = here = compare(engine, dense, torch.randn(8, *shape), 1, repeats)
+        ratios = ", ".join(f"{name} {here.median(name):.3g} ms = {here.ratio(name):.2f} x" for name in dense)
+        print(f"{connectivity:.1%}: engine {here.median():.3g} ms, {ratios} ({here.rounds} rounds)", flush=True)
+    for name in dense:
+        place = crossing([(connectivity, each.ratio(name)) for connectivity, each in found.items()])
+        print(f"break-even connectivity with {name}: {place}")
+    if args.figure:
+        with mpl.rc_context(STYLE), replacing(args.figure) as file:
+            metadata = {"Date": None} if args.figure.suffix == ".svg" else {}
+            drawing = draw(figure(found))
+            drawing.savefig(file, format=args.figure.suffix[1:], dpi=300, metadata=metadata, facecolor="white")
 
-    def routine() -> object:
-        with torch.inference_mode():
-            return net(x)
 
-    return routine
+def crossing(ratios: Sequence[tuple[float, float]]) -> str:
+    """Return the connectivity, rising in `ratios`, at which the ratio falls to 1, in words."""
+    if ratios[0][1] < 1:
+        return f"below {percent(ratios[0][0])}"
+    for (low, above), (high, below) in pairwise(ratios):
+        if below < 1:
+            share = log(above) / (log(above) - log(below))
+            return percent(exp(log(low) + share * (log(high) - log(low))))
+    return f"above {percent(ratios[-1][0])}"
 
 
-def in_a_row(routine: Callable[[], object], count: int) -> Callable[[], None]:
-    def turn() -> None:
-        for _ in range(count):
-            routine()
-
-    return turn
+def figure(found: dict[float, Comparison]) -> Figure:
+    """Return the milliseconds over the connectivity."""
+    connectivities = list(found)
+    names = next(iter(found.values())).milliseconds
+    traces = [
+        Trace(name if name == ENGINE else f"PyTorch {name}", connectivities, [c.median(name) for c in found.values()])
+        for name in names
+    ]
+    return Figure(
+        key="break-even",
+        title="Break-even connectivity",
+        note="Where the engine's line meets another, pruning has not yet paid off.",
+        x=Axis("connectivity of each layer", "log", share=True),
+        y=Axis("milliseconds for one sample", "log"),
+        traces=traces,
+        table=wide("connectivity", traces, "number"),
+    )
 
 
 def main() -> int:
@@ -130,49 +175,21 @@ def main() -> int:
     parser.add_argument("--network", choices=NETWORKS, default="mnist")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=0, help="0: 100 for mnist, 5 for cifar10")
+    parser.add_argument("--repeats", type=int, help="rounds; default: as many as fit into 20 seconds, 3 to 100")
     parser.add_argument("--rate", type=float, default=0.1, help="spikes per neuron per time step")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a ratio is below its limit")
+    parser.add_argument("--break-even", action="store_true", help="look for the connectivity at which it is 1")
+    parser.add_argument("--figure", type=Path, help="draw the milliseconds over the connectivity")
+    parser.add_argument("--quick", action="store_true", help="with a small network")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    net, x = build(args.network, args.rate)
-    engine = compile(net, threads=args.threads, backend="c")
-
-    torch.manual_seed(1)
-    missed = False
-    for samples, batch in (("one", torch.randn(1, *x.shape[1:])), ("batch", torch.randn(args.batch, *x.shape[1:]))):
-        data = batch.numpy()
-        routines: dict[str, Callable[[], object]] = {"engine": lambda data=data: engine(data)}
-        routines |= {name: call(rival, batch) for name, rival in rivals(net).items()}
-        row = 20 if args.network == "mnist" else 1
-        turns = {name: in_a_row(routine, row) for name, routine in routines.items()}
-        times = alternate(turns, args.repeats or (100 if args.network == "mnist" else 5))
-        times = {name: [time / row for time in values] for name, values in times.items()}
-        median, fastest = ({name: f(values) for name, values in times.items()} for f in (statistics.median, min))
-        print(f"{args.network}, {len(data)} sample(s), {args.threads} thread(s): milliseconds, ratio to the engine")
-        for name in times:
-            ratio = median[name] / median["engine"]
-            limit = LIMITS.get((args.network, samples, name), 0)
-            verdict = f"   limit {limit}: {'met' if ratio >= limit else 'MISSED'}" if limit else ""
-            missed |= ratio < limit
-            fast = f"(fastest {fastest[name] / fastest['engine']:.2f} x)"
-            print(f"  {name:<12}{median[name]:10.3f}{ratio:8.2f} x {fast}{verdict}")
-    report(net, engine, torch.randn(1, *x.shape[1:]))
-    return int(args.check and missed)
-
-
-def report(net: nn.Module, engine: Callable[..., object], x: Tensor) -> None:
-    """Print what was counted on one sample: firing rates and synaptic operations, and how fast those were."""
-    data = x.numpy()
-    seconds = statistics.median(alternate({"engine": lambda: engine(data)}, 10)["engine"]) / 1e3
-    with torch.no_grad(), FiringRates(net) as activity:
-        net(x)
-    print("firing rates: " + ", ".join(f"{rate:.3f}" for rate in activity.rates().values()))
-    counted = operations(net, x).total
-    print(f"effective ACs {counted.effective_acs:,.0f}, effective MACs {counted.effective_macs:,.0f}; ", end="")
-    print(
-        f"{(counted.effective_acs + counted.effective_macs) / seconds / 1e9:.2f} billion synaptic operations per second"
-    )
+    if args.figure and args.figure.suffix not in (".png", ".svg"):
+        parser.error(f"--figure must end in .png or .svg, not '{args.figure}'")
+    if args.break_even:
+        break_even(args)
+        return 0
+    if args.figure or args.quick:
+        parser.error("--figure and --quick belong to --break-even")
+    return int(limits(args) > 0 and args.check)
 
 
 if __name__ == "__main__":

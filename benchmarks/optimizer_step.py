@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 import torch
-from timing import alternate
 from torch import Tensor, nn
 
 from synaprune.budget import constant, cosine, sine
+from synaprune.engine.timing import alternate
 from synaprune.optim import METHODS, GradR
 
 # The tensors of synapses of the two networks (637 thousand and 36.7 million), and the ratio allowed.

@@ -1,6 +1,6 @@
-"""The command line: `train`, `eval`, `report`, `watch`, `export`, `sweep`, `recipes`. Thin: the library does the work.
+"""The command line: `train`, `eval`, `report`, `watch`, `export`, `bench`, `sweep`, `recipes`.
 
-Heavy imports wait until a command needs them, so that `--help` answers at once.
+Thin: the library does the work. Heavy imports wait until a command needs them, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from synaprune.errors import MachineError, UsageError, nearest
+from synaprune.files import check_place
 from synaprune.train import recipes
 from synaprune.train.settings import Settings, expected, metavar, switch
 
@@ -188,6 +189,22 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", metavar="FILE", type=Path, help="the file [RUN/sparse-VALUES.safetensors]")
     export.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
 
+    bench = commands.add_parser(
+        "bench",
+        help="time a trained network: the engine against PyTorch",
+        description="Time the engine against PyTorch on test images, one by one and in batches, in turns and with"
+        " as many threads each.",
+        epilog="example: synaprune bench runs/mnist-best-1 --threads 2 --json speed.json",
+        allow_abbrev=False,
+    )
+    bench.set_defaults(run=_bench, parser=bench)
+    bench.add_argument("place", metavar="RUN|FILE", type=Path, help="folder of a run, or sparse file")
+    bench.add_argument("--batch", metavar="N", type=int, default=32, help="images in a batch [32]")
+    bench.add_argument("--threads", metavar="N", type=int, default=1, help="of the engine and of PyTorch [1]")
+    bench.add_argument("--repeats", metavar="N", type=int, help="rounds [as many as fit into 20 seconds, 3 to 100]")
+    bench.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
+    bench.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
+
     sweep = commands.add_parser(
         "sweep",
         help="train all points of a sweep file",
@@ -322,6 +339,25 @@ def _export(options: argparse.Namespace, arguments: list[str]) -> None:
     file = export(options.folder, options.output, values=options.values, data_dir=options.data_dir)
     print(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
     print(f"{file.part} accuracy {file.accuracy:.2%} with weights as {options.values}, {file.before:.2%} in the run")
+
+
+def _bench(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Show how fast the engine and PyTorch run a network."""
+    if options.json is not None:
+        check_place(options.json)
+    # Else threads of PyTorch that have nothing to do spin on in the engine's turns; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from rich.console import Console
+
+    from synaprune.train.bench import bench, keep
+    from synaprune.train.bench_display import lines, table
+
+    given = {name: getattr(options, name) for name in ("batch", "threads", "repeats", "data_dir")}
+    measured = bench(options.place, **given)
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table(measured))
+    print(*lines(measured), sep="\n")
+    if options.json is not None:
+        keep(measured, options.place, options.json)
 
 
 def _sweep(options: argparse.Namespace, arguments: list[str]) -> None:

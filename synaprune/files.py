@@ -9,11 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from synaprune.errors import MachineError
+from synaprune.errors import MachineError, UsageError
 
-__all__ = ["full_disk_named", "replacing"]
+__all__ = ["check_place", "full_disk_named", "replacing"]
 
 KEPT = "what it held is kept: free some space and resume"
+
+
+def check_place(path: Path) -> None:
+    """Raise `UsageError` unless a file can be at `path`."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
 
 
 @contextmanager

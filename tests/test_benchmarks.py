@@ -127,5 +127,23 @@ def test_ablations_refuses_other_settings(ablations, tmp_path, monkeypatch, caps
 
 def test_inference():
     printed = run("inference.py", "--network=mnist", "--repeats=3", "--batch=5")
-    assert re.search(r"dense fp32 +[\d.]+ +[\d.]+ x", printed)
-    assert re.search(r"effective MACs 31,360;", printed)
+    assert re.search(r"dense fp32 +[\d.]+ +[\d.]+ × +[\d.,]+ +[\d.]+ ×", printed)
+    assert re.search(r"one, dense fp32: [\d.]+ x, limit 15: ", printed)
+    assert "31,360 products with analog input" in printed
+
+
+def test_break_even(tmp_path):
+    figure = tmp_path / "break-even.svg"
+    printed = run("inference.py", "--break-even", "--quick", f"--figure={figure}")
+    assert re.search(r"2.0%: engine [\d.]+ ms, dense fp32 [\d.]+ ms = [\d.]+ x, dense bf16", printed)
+    assert re.search(r"break-even connectivity with dense bf16: [\w .]+ %", printed)
+    assert "PyTorch dense bf16" in figure.read_text()
+
+
+def test_break_even_is_interpolated(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    crossing = importlib.import_module("inference").crossing
+    assert crossing([(0.1, 4.0), (0.4, 0.25)]) == "20.00 %"
+    assert crossing([(0.05, 8.0), (0.1, 2.0), (0.2, 0.5)]) == "14.14 %"
+    assert crossing([(0.1, 0.9), (0.4, 0.25)]) == "below 10.00 %"
+    assert crossing([(0.1, 4.0), (0.4, 1.0)]) == "above 40.00 %"

@@ -50,7 +50,7 @@ def sentence(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["draw"], "unknown command 'draw'; there are train, eval, report, watch, export, sweep, recipes"),
+        (["draw"], "unknown command 'draw'; there are train, eval, report, watch, export, bench, sweep, rec"),
         (["recipes", "--dta"], "unknown option '--dta'"),
         (["eval", "x", "--devcie", "cpu"], "unknown option '--devcie'; did you mean '--device'?"),
         (["eval", "x", "--resume"], "unknown option '--resume'"),
@@ -87,6 +87,12 @@ def sentence(capsys):
         (["export", "nowhere", "--format", "onnx"], "unknown format 'onnx'; there is sparse"),
         (["export", "nowhere", "--values", "int16"], "values must be fp32, fp16 or int8, not 'int16'; did you mean 'i"),
         (["export", "nowhere", "--valeus", "fp16"], "unknown option '--valeus'; did you mean '--values'?"),
+        (["bench"], "the following arguments are required: RUN|FILE"),
+        (["bench", "nowhere"], "there is no run and no sparse file 'nowhere'"),
+        (["bench", __file__], "test_cli.py' is no sparse file of synaprune, or is cut short; export the network again"),
+        (["bench", ".", "--batch", "0"], "batch must be at least 1, not 0"),
+        (["bench", "nowhere", "--json", "nowhere/x"], "no file can be written to 'nowhere/x': it is a folder, or is"),
+        (["bench", "nowhere", "--trheads", "2"], "unknown option '--trheads'; did you mean '--threads'?"),
         (["sweep"], "the following arguments are required: FILE"),
         (["sweep", "nowhere.toml"], "there is no sweep file 'nowhere.toml'"),
         (["sweep", EXAMPLE, "--jobs", "0"], "argument --jobs: must be at least 1, not 0"),
@@ -200,6 +206,16 @@ def test_export_goes_to_the_folder_of_the_run(trained, capsys):
     assert capsys.readouterr().out.startswith(f"{trained / 'sparse-fp32.safetensors'}: ")
     left = sum(layer["left"] for layer in Run(trained).metrics()[-1]["layers"].values())
     assert read(trained / "sparse-fp32.safetensors").synapses == left
+
+
+def test_bench_prints_a_table_and_keeps_the_figures(trained, tmp_path, capsys):
+    path = tmp_path / "speed.json"
+    assert cli.main(["bench", str(trained), "--batch", "4", "--repeats", "2", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    for row in ("engine", "PyTorch dense fp32", "PyTorch dense bf16", "PyTorch CSR fp32"):
+        assert re.search(rf"^  {row} +[\d.]+ ", printed, re.MULTILINE)
+    assert "medians of 2 and 2 rounds" in printed
+    assert json.loads(path.read_text())["comparisons"][1]["samples"] == 4
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):

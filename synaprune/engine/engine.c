@@ -549,6 +549,20 @@ static uint64_t carry_out(const struct step *s, char *work, int32_t T, uint32_t 
 
 const char *synaprune_path(void) { return PATH; }
 
+#ifdef SYNAPRUNE_CEILING
+/* Add a number so many times in each lane of the vectors that fill the registers, into sums; return how many lanes
+ * there are. For timing alone. */
+int32_t synaprune_add(int32_t times, float number, float *sums) {
+    v32 sum[STEPS], x = fill(number);
+    UNROLL for (int t = 0; t < STEPS; t++) sum[t] = load(sums + t * LANES);
+    for (int32_t i = 0; i < times; i++) {
+        UNROLL for (int t = 0; t < STEPS; t++) sum[t] = add(sum[t], x);
+    }
+    UNROLL for (int t = 0; t < STEPS; t++) save(sums + t * LANES, sum[t]);
+    return STEPS * LANES;
+}
+#endif
+
 /* Sizes of the structs, so that the caller can tell that it means the same ones. */
 void synaprune_sizes(int32_t *sizes) {
     sizes[0] = (int32_t)sizeof(struct step);

@@ -33,7 +33,7 @@ from synaprune.engine.layers import Conv, Linear, check_sizes
 from synaprune.errors import UsageError
 from synaprune.export import rice
 from synaprune.export.values import check, from_stored, to_stored
-from synaprune.files import replacing
+from synaprune.files import check_place, replacing
 
 __all__ = ["FORMAT", "provenance", "read", "write"]
 
@@ -84,8 +84,7 @@ def write(
     text = json.dumps({"format": FORMAT, "network": plain, "provenance": origin}, allow_nan=False)
     metadata = {"synaprune": text, "crc32": _checksum(text, arrays)}
     path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"no file can be written to '{path}': it is a folder, or is in none; name another")
+    check_place(path)
     with replacing(path, remedy="free some space") as file:
         file.write(safetensors.numpy.save(arrays, metadata=metadata))
 
