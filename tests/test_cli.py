@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from synaprune import cli
+from synaprune.cli import commands
+from synaprune.cli.parser import make_parser
 from synaprune.export import read
 from synaprune.train import recipes, sweep, sweep_run
 from synaprune.train.run import Run
@@ -244,7 +246,7 @@ def test_recipes_lists_all_with_what_they_are(capsys):
 def test_the_flags_of_a_point_give_its_settings():
     known = vars(Settings())
     for point in sweep.read(EXAMPLE).points:
-        options = cli._parser().parse_args(["train", "digits/grad_r", *point.flags])
+        options = make_parser().parse_args(["train", "digits/grad_r", *point.flags])
         flags = {name: value for name, value in vars(options).items() if name in known}
         assert Settings(**recipes.override(recipes.read("digits/grad_r"), flags)) == point.settings
 
@@ -343,7 +345,7 @@ def test_version_and_help(capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from synaprune.cli import _parser; _parser().format_help()\n"
+        "import sys; from synaprune.cli.parser import make_parser; make_parser().format_help()\n"
         "heavy = {'torch', 'numpy', 'spikingjelly', 'matplotlib', 'sklearn', 'tensorboard', 'rich'}\n"
         "print(heavy & set(sys.modules))"
     )
@@ -382,7 +384,7 @@ def test_other_missing_modules_are_bugs_and_keep_their_traceback(monkeypatch):
     def broken(*_):
         raise ModuleNotFoundError("No module named 'synaprune.nothing'", name="synaprune.nothing")
 
-    monkeypatch.setattr(cli, "_recipes", broken)
+    monkeypatch.setattr(commands, "list_recipes", broken)
     with pytest.raises(ModuleNotFoundError):
         cli.main(["recipes"])
 
@@ -400,7 +402,7 @@ def test_an_interrupted_import_counts_as_interrupted(monkeypatch, capsys):
         except KeyboardInterrupt:
             raise ImportError("numpy failed to import")  # noqa: B904 (as numpy does)
 
-    monkeypatch.setattr(cli, "_recipes", failing)
+    monkeypatch.setattr(commands, "list_recipes", failing)
     before = signal.getsignal(signal.SIGINT)
     try:
         assert cli.main(["recipes"]) == 130
@@ -438,7 +440,7 @@ def test_a_warning_is_one_line(monkeypatch, capsys):
     def warning(*_):
         warnings.warn("sparsity has no effect here", stacklevel=1)
 
-    monkeypatch.setattr(cli, "_recipes", warning)
+    monkeypatch.setattr(commands, "list_recipes", warning)
     shown = warnings.showwarning
     assert cli.main(["recipes"]) == 0
     assert sentence(capsys) == "sparsity has no effect here"

@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 
-from synaprune import cli
+from synaprune.cli.parser import make_parser
 from synaprune.data import DATASETS
 from synaprune.errors import UsageError
 from synaprune.models import MODELS
@@ -92,7 +92,7 @@ def test_toml_flag_json_and_python_agree(name):
     value = tomllib.loads(f"{name} = {toml}")[name]
     from_toml = Settings.from_mapping({**beside, name: value})
     flags = ["--" + name.replace("_", "-"), *([] if flag is None else [flag])]
-    options = vars(cli._parser().parse_args(["train", "digits/grad_r", *flags]))
+    options = vars(make_parser().parse_args(["train", "digits/grad_r", *flags]))
     assert Settings.from_mapping({**beside, name: options[name]}) == from_toml
     assert Settings.from_mapping(json.loads(json.dumps(from_toml.to_mapping()))) == from_toml
     kinds = (getattr(from_toml, name), getattr(Settings(), name))
@@ -102,7 +102,7 @@ def test_toml_flag_json_and_python_agree(name):
 
 def test_every_flag_shows_its_help_and_default(capsys):
     with pytest.raises(SystemExit):
-        cli._parser().parse_args(["train", "--help"])
+        make_parser().parse_args(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(Settings):
         word = metavar(field.name)

@@ -1,0 +1,240 @@
+"""What each command does: `run(options, arguments)` for the parsed and for the given command line.
+
+Thin: the library does the work. Heavy imports wait until a command needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+from synaprune.errors import MachineError, UsageError
+from synaprune.files import check_place
+from synaprune.train import recipes
+from synaprune.train.settings import Settings
+
+__all__ = [
+    "Interrupted",
+    "bench_network",
+    "evaluate_run",
+    "export_run",
+    "list_recipes",
+    "process",
+    "run_sweep",
+    "train_network",
+    "watch_run",
+    "write_report",
+]
+
+PLAIN_WIDTH = 100  # columns of what goes to a file or a pipe
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+def process() -> tuple[int, int]:
+    """Return the number of this process among those that torchrun has started, from 0, and how many they are."""
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 1)
+
+
+def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Train, then show the table and draw the figure."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    overrides = {name: value for name, value in vars(options).items() if name in known}
+    recipe = recipes.read(options.recipe)
+    settings = Settings.from_mapping(recipes.override(recipe, overrides), source=f"recipe '{options.recipe}'")
+    folder = options.out or Path("runs", f"{settings.task}-{Path(options.recipe).stem}-{settings.seed}")
+
+    from rich.console import Console
+
+    from synaprune.report import page, training_figure
+    from synaprune.train import parallel, run
+    from synaprune.train.display import Display
+    from synaprune.train.loop import evaluate, train
+
+    command = [*parallel.launcher(), *arguments]
+    try:
+        with Display(Console(stderr=True, quiet=process()[0] > 0)) as display:
+            metrics = train(
+                settings,
+                folder,
+                data_dir=options.data_dir,
+                resume=options.resume,
+                command=command,
+                report=display,
+            )
+    except KeyboardInterrupt as error:
+        if not run.Run(folder).settings_path.exists():
+            raise
+        again = shlex.join(command if options.resume else [*command, "--resume"])
+        cause = "interrupted"
+        if isinstance(error, Interrupted) and process()[1] > 1:
+            cause = "ended by torchrun, for it was interrupted itself or another process has failed"
+        raise type(error)(f"{cause}; all finished epochs are saved, continue with: {again}") from error
+    if process()[0]:
+        return  # the first shows what all have trained
+    _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
+    trained = run.Run(folder)
+    if trained.evaluation(metrics["epoch"]) is None:
+        trained.keep_evaluation(evaluate(folder, data_dir=options.data_dir))
+    print(f"figure: {training_figure(folder)}")
+    page.write(page.run_page(folder), trained.page_path)
+    print(f"page: {trained.page_path}")
+
+
+def evaluate_run(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Show what the checkpoint of a run can do."""
+    from synaprune.train.display import measures
+    from synaprune.train.loop import evaluate
+    from synaprune.train.run import Run
+
+    metrics = evaluate(options.folder, data_dir=options.data_dir, device=options.device)
+    _show(metrics, f"after epoch {metrics['epoch']}")
+    print(*measures(metrics), sep="\n")
+    try:
+        Run(options.folder).keep_evaluation(metrics)
+    except OSError as error:  # the folder may be another's
+        warnings.warn(f"the figures are not kept for the report ({error.strerror or error})", stacklevel=1)
+
+
+def write_report(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Write the page of a run or of a comparison, and the figures for papers."""
+    from synaprune.report import page, records
+    from synaprune.report.compare_page import comparison, comparison_page
+    from synaprune.report.run_figures import run_figures
+    from synaprune.train.run import Run
+
+    places = options.places
+    single = len(places) == 1 and records.is_run(places[0])
+    out = options.out or (Run(places[0]).page_path if single else Path("report.html"))
+    page.write(page.run_page(places[0]) if single else comparison_page(places), out)
+    print(f"page: {out}")
+    if options.figures is not None:
+        from synaprune.report.paper import write_figures
+
+        figures = run_figures(Run(places[0]))[0] if single else comparison(places)[1]
+        written = write_figures(figures, options.figures)
+        print(f"figures: {len(written)} files in {options.figures}")
+
+
+def watch_run(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Show a run in the terminal, and with --live in the browser."""
+    from rich.console import Console
+
+    from synaprune.report.live import LiveServer
+    from synaprune.report.watch import watch
+    from synaprune.train.run import Run
+
+    run, console = Run(options.folder), Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    if options.port is not None and not options.live:
+        raise UsageError("argument --port: only allowed with --live")
+    if options.port is not None and not 0 <= options.port < 65536:
+        raise UsageError(f"argument --port: must be from 0 to 65535, not {options.port}")
+    if not options.live:
+        watch(run, console)
+        return
+    run.settings()  # what is no run is said before a server stands
+    with LiveServer(run, options.port or 0) as server:
+        print(f"page: {server.address} (Ctrl-C ends it)", flush=True)
+        watch(run, console)
+        threading.Event().wait()  # the page stays up after the last epoch
+
+
+def export_run(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Write a file, then show how small it is and what it can do."""
+    if options.format != "sparse":
+        raise UsageError(f"unknown format '{options.format}'; there is sparse")
+    from synaprune.train.export import export
+
+    file = export(options.folder, options.output, values=options.values, data_dir=options.data_dir)
+    print(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
+    print(f"{file.part} accuracy {file.accuracy:.2%} with weights as {options.values}, {file.before:.2%} in the run")
+
+
+def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Show how fast the engine and PyTorch run a network."""
+    if options.json is not None:
+        check_place(options.json)
+    # Else threads of PyTorch that have nothing to do spin on in the engine's turns; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from rich.console import Console
+
+    from synaprune.train.bench import bench, keep
+    from synaprune.train.bench_display import lines, table
+
+    given = {name: getattr(options, name) for name in ("batch", "threads", "repeats", "data_dir")}
+    measured = bench(options.place, **given)
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table(measured))
+    print(*lines(measured), sep="\n")
+    if options.json is not None:
+        keep(measured, options.place, options.json)
+
+
+def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Train the points of a sweep, then show their means; or only say what there is."""
+    from synaprune.train import results, sweep
+
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"argument --jobs: must be at least 1, not {options.jobs}")
+    plan = sweep.read(options.file)
+    if options.table:
+        print(results.markdown(results.summary(plan.found())))
+        return
+
+    from rich.console import Console
+
+    from synaprune.train import sweep_run
+    from synaprune.train.sweep_display import SweepDisplay, means, where
+
+    if options.list:
+        for state in sweep_run.states(plan, options.runs):
+            print(f"{state.point.name:{max(len(point.name) for point in plan.points)}}  {where(state)}")
+        return
+    console = Console(stderr=True)
+    try:
+        with SweepDisplay(console) as display:
+            states = sweep_run.run(
+                plan, jobs=options.jobs, data_dir=options.data_dir, runs=options.runs, report=display
+            )
+    except KeyboardInterrupt as error:
+        again = shlex.join(["synaprune", *arguments])
+        raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
+    if any(state.state == "done" for state in states):
+        rows = results.summary(plan.found())
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(means(rows, plan.title))
+    failed = [state for state in states if state.state == "failed"]
+    for state in failed:
+        console.print(f"{state.point.name}: {state.fault}", soft_wrap=True, highlight=False, markup=False)
+    if failed:
+        kind = UsageError if all(state.exit_code == UsageError.exit_code for state in failed) else MachineError
+        folder = options.runs / plan.path.stem
+        raise kind(
+            f"{len(failed)} of {len(states)} points failed; '{folder}' has the log of each, the same command"
+            " tries them again"
+        )
+
+
+def list_recipes(options: argparse.Namespace, arguments: list[str]) -> None:
+    """List the recipes, each with its first comment line."""
+    names = recipes.names()
+    for name in names:
+        print(f"{name:{max(map(len, names))}}  {recipes.describe(name)}")
+
+
+def _show(metrics: dict[str, Any], when: str) -> None:
+    """Print the table of layers and the line that counts."""
+    from rich.console import Console
+
+    from synaprune.train.display import accuracy, show
+
+    part, value = accuracy(metrics)
+    show(metrics, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    print(f"{part} accuracy {value:.2%} at {metrics['connectivity']:.2%} connectivity, {when}")
