@@ -56,9 +56,9 @@ def by_sender(synapses: Synapses, row: np.ndarray, rows: int, words: int, slices
     """List the synapses by sender, `row` of `rows`, once for each slice of the `words` of outputs."""
     if slices * (rows + 1) > MAX_ROWS:
         raise UsageError("the network is too large for the engine: a fully connected layer has too many inputs")
-    part = np.searchsorted(_bounds(words, slices), synapses.receiver, "right") - 1
-    order = np.lexsort((synapses.receiver, row, part))
-    begin = np.searchsorted((part * rows + row)[order], np.arange(slices)[:, None] * rows + np.arange(rows + 1))
+    key = (np.searchsorted(_bounds(words, slices), synapses.receiver, "right") - 1) * rows + row
+    order = np.argsort(key, kind="stable")  # by receiver they are in order already
+    begin = np.searchsorted(key[order], np.arange(slices)[:, None] * rows + np.arange(rows + 1))
     return {
         "start": int32(begin.reshape(-1)),
         "where": int32(synapses.receiver[order]),

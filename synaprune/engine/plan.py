@@ -75,6 +75,7 @@ class _Planner:
         self.trains: list[Train] = []
         self.memory = ALIGN  # the barrier comes first
         self.tables = self.work = 0
+        self.passing = (0, 0)  # offset and bytes of the place for what only the next step reads
 
     def plan(self) -> Plan:
         shape = as_maps(self.network.input_shape)
@@ -164,7 +165,7 @@ class _Planner:
             shifts = np.unique(bit % LANES)
             if shifts.any():
                 numbers = {"channels": source.planes * phases, "copies": len(shifts)}
-                origin["in"] = self.allocate(prod(numbers.values()) * source.stride * self.T * 4)
+                origin["in"] = self.pass_on(prod(numbers.values()) * source.stride * self.T * 4)
                 self.add("shift", source, None, numbers | {"out": origin["in"]}, table=int32(shifts))
             copy = place * max(1, len(shifts)) + np.searchsorted(shifts, bit % LANES)
             where = (copy * source.stride + source.lead + bit // LANES) * self.T
@@ -289,6 +290,12 @@ class _Planner:
         if self.memory > MAX_MEMORY:
             raise UsageError("the network needs more than 2 GiB of working memory for one sample; it is too large")
         return offset
+
+    def pass_on(self, size: int) -> int:
+        """Return the offset of so many bytes for what only the next step reads; mostly those used before."""
+        if size > self.passing[1]:
+            self.passing = (self.allocate(size), size)
+        return self.passing[0]
 
     def charge(self, step: Step) -> None:
         """Add up what a step takes, so that no network, whoever made it, takes all memory or all time there is."""
