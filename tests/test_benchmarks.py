@@ -147,3 +147,13 @@ def test_break_even_is_interpolated(monkeypatch):
     assert crossing([(0.05, 8.0), (0.1, 2.0), (0.2, 0.5)]) == "14.14 %"
     assert crossing([(0.1, 0.9), (0.4, 0.25)]) == "below 10.00 %"
     assert crossing([(0.1, 4.0), (0.4, 1.0)]) == "above 40.00 %"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process takes")
+def test_memory(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    memory = importlib.import_module("memory")
+    peaks = memory.peaks()
+    assert list(peaks.values()) == sorted(peaks.values())
+    beyond = peaks["after a batch of 32"] - peaks["with NumPy"]
+    assert 5e6 < beyond < 1.15 * memory.LIMIT  # another NumPy and another allocator may take a little more

@@ -33,6 +33,7 @@ __all__ = ["Network"]
 MAX_NEURONS = 2**23  # of one layer
 MAX_EVENTS = 2**27  # neurons of one layer × time steps
 MAX_LAYERS = 1000
+MAX_COUNT = 2**24  # to which 32-bit floats, and so averages, are exact
 CODINGS = ("static", "spikes")
 READOUTS = ("rate", "count")
 
@@ -76,6 +77,7 @@ class Network:
         if not 0 < len(self.layers) <= MAX_LAYERS:
             raise UsageError(f"a network must have 1 to {MAX_LAYERS:,} layers, not {len(self.layers)}")
         self._check_order()
+        self._check_averages()
         for shape in (self.input_shape, *self.shapes()):
             if prod(shape) > MAX_NEURONS or prod(shape) * self.T > MAX_EVENTS:
                 raise UsageError(f"a layer of shape {shape} with T={self.T} is too large to be run")
@@ -102,6 +104,15 @@ class Network:
                 raise UsageError(f"{layer} takes spikes, not the averages of {self.layers[index - 1]}")
         if not neurons or not all(isinstance(layer, Vote) for layer in self.layers[neurons[-1] + 1 :]):
             raise UsageError("the last layer of a network must be neurons or a vote among them")
+
+    def _check_averages(self) -> None:
+        top = 1  # spikes that a value may be the average of
+        for layer in self.layers:
+            top = 1 if isinstance(layer, Neuron) else top * prod(layer.kernel) if isinstance(layer, AvgPool) else top
+            if top > MAX_COUNT:
+                raise UsageError(
+                    f"{layer} averages {top:.3g} spikes, counted from the last neurons; too many to be exact"
+                )
 
     def shapes(self) -> Iterator[Shape]:
         """Yield the shape of what leaves each layer, without batch and time."""

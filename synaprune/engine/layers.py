@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 MAX_POSITIONS = 2**31 - 1  # of one weight tensor: places where a synapse may be
+MAX_WINDOW = 2**16  # places that a kernel or a pool sees at once
 
 Shape = tuple[int, ...]
 
@@ -175,7 +176,7 @@ class Conv(Layer):
             size = ", ".join(["height, width", "length"][: 3 - len(self.kernel)][-1:])
             raise UsageError(f"{self} takes ({channels}, {size}), not the shape {shape}")
         reach = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel))
-        return self.weight.shape[0], *_slide(self, shape[1:], reach, self.stride, self.padding)
+        return self.weight.shape[0], *_slide(self, shape[1:], self.kernel, reach, self.stride, self.padding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +233,7 @@ class Pool(Layer):
         """Return `(channels, *size)`."""
         if len(shape) != 1 + len(self.kernel):
             raise UsageError(f"{self} takes maps with {len(self.kernel)} dimension(s), not the shape {shape}")
-        return shape[0], *_slide(self, shape[1:], self.kernel, self.stride, self.padding)
+        return shape[0], *_slide(self, shape[1:], self.kernel, self.kernel, self.stride, self.padding)
 
 
 class MaxPool(Pool):
@@ -312,8 +313,10 @@ def _check_bias(layer: Any, bias: np.ndarray | None) -> None:
     _set(layer, bias=_frozen(bias, np.float32))
 
 
-def _slide(layer: Layer, size: Shape, reach: Shape, stride: Shape, padding: Shape) -> Shape:
+def _slide(layer: Layer, size: Shape, kernel: Shape, reach: Shape, stride: Shape, padding: Shape) -> Shape:
     """Return how often a window fits, in each dimension."""
+    if prod(kernel) > MAX_WINDOW:
+        raise UsageError(f"the kernel {kernel} of {layer} is too large: at most {MAX_WINDOW:,} places are possible")
     if any(p >= 1024 for p in padding) or any(n + 2 * p < r for n, r, p in zip(size, reach, padding)):
         raise UsageError(f"{layer} is larger than its input of {size}")
     return tuple((n + 2 * p - r) // s + 1 for n, r, s, p in zip(size, reach, stride, padding))

@@ -12,7 +12,7 @@ from synaprune.errors import UsageError
 
 __all__ = ["Synapses", "by_sender", "int32", "side_by_side", "starts", "synapses_of"]
 
-MAX_ROWS = 2**28  # entries of lists that are padded to the same length
+MAX_ROWS = 2**27  # entries of lists that are padded to the same length, and of their beginnings
 
 Arrays = dict[str, np.ndarray]
 
@@ -54,9 +54,11 @@ def starts(receiver: np.ndarray, out: int) -> np.ndarray:
 
 def by_sender(synapses: Synapses, row: np.ndarray, rows: int, words: int, slices: int) -> Arrays:
     """List the synapses by sender, `row` of `rows`, once for each slice of the `words` of outputs."""
-    part = np.searchsorted(_bounds(words, slices), synapses.receiver, "right") - 1
-    order = np.lexsort((synapses.receiver, row, part))
-    begin = np.searchsorted((part * rows + row)[order], np.arange(slices)[:, None] * rows + np.arange(rows + 1))
+    if slices * (rows + 1) > MAX_ROWS:
+        raise UsageError("the network is too large for the engine: a fully connected layer has too many inputs")
+    key = (np.searchsorted(_bounds(words, slices), synapses.receiver, "right") - 1) * rows + row
+    order = np.argsort(key, kind="stable")  # by receiver they are in order already
+    begin = np.searchsorted(key[order], np.arange(slices)[:, None] * rows + np.arange(rows + 1))
     return {
         "start": int32(begin.reshape(-1)),
         "where": int32(synapses.receiver[order]),

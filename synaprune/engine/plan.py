@@ -6,6 +6,7 @@ have been gathered into one plane for each phase of the stride, padding included
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -21,7 +22,8 @@ from synaprune.errors import UsageError
 __all__ = ["KINDS", "Plan", "Step", "plan"]
 
 ALIGN = 64
-MAX_MEMORY = 2**31  # bytes of working memory
+MAX_MEMORY = 2**31  # bytes of working memory, and of lists and tables
+MAX_WORK = 2**36  # steps over a word: minutes for one sample
 AHEAD = 16  # synapses whose inputs engine.c fetches early, also behind the end of a list
 WORTH_SHARING = 10_000  # synapses of a fully connected layer from which on several threads share it
 KINDS = (
@@ -59,7 +61,7 @@ def plan(network: Network, slices: int = 1, lanes: bool = False) -> Plan:
         lanes: run 32 samples side by side; for networks that have fully connected layers alone.
 
     Raises:
-        UsageError: the network needs too much working memory.
+        UsageError: the network needs too much memory, or too many steps.
 
     """
     return _Planner(network, slices, lanes).plan()
@@ -72,6 +74,8 @@ class _Planner:
         self.steps: list[Step] = []
         self.trains: list[Train] = []
         self.memory = ALIGN  # the barrier comes first
+        self.tables = self.work = 0
+        self.passing = (0, 0)  # offset and bytes of the place for what only the next step reads
 
     def plan(self) -> Plan:
         shape = as_maps(self.network.input_shape)
@@ -161,7 +165,7 @@ class _Planner:
             shifts = np.unique(bit % LANES)
             if shifts.any():
                 numbers = {"channels": source.planes * phases, "copies": len(shifts)}
-                origin["in"] = self.allocate(prod(numbers.values()) * source.stride * self.T * 4)
+                origin["in"] = self.pass_on(prod(numbers.values()) * source.stride * self.T * 4)
                 self.add("shift", source, None, numbers | {"out": origin["in"]}, table=int32(shifts))
             copy = place * max(1, len(shifts)) + np.searchsorted(shifts, bit % LANES)
             where = (copy * source.stride + source.lead + bit // LANES) * self.T
@@ -287,6 +291,34 @@ class _Planner:
             raise UsageError("the network needs more than 2 GiB of working memory for one sample; it is too large")
         return offset
 
+    def pass_on(self, size: int) -> int:
+        """Return the offset of so many bytes for what only the next step reads; mostly those used before."""
+        if size > self.passing[1]:
+            self.passing = (self.allocate(size), size)
+        return self.passing[0]
+
+    def charge(self, step: Step) -> None:
+        """Add up what a step takes, so that no network, whoever made it, takes all memory or all time there is."""
+        numbers = defaultdict(lambda: 1, step.numbers)
+        words = {
+            "shift": numbers["channels"] * numbers["copies"] * numbers["stride"],
+            "gather": numbers["channels"] * numbers["size"],
+            "pool_max": numbers["channels"] * numbers["size"] * numbers["stride"],
+            "pool_sum": numbers["channels"]
+            * numbers["size"]
+            * numbers["stride"]
+            * numbers["bits_in"]
+            * numbers["bits_out"],
+            "conv": len(step.arrays.get("value", ())) * numbers["words"],
+            "conv_analog": len(step.arrays.get("value", ())) * numbers["words"],
+        }.get(step.kind, len(step.arrays.get("value", ())))
+        self.work += words * self.T
+        self.tables += sum(array.nbytes for array in step.arrays.values())
+        if self.tables > MAX_MEMORY:
+            raise UsageError("the network needs more than 2 GiB of lists and tables; it is too large")
+        if self.work > MAX_WORK:
+            raise UsageError("the network would take minutes for one sample; it is too large")
+
     # Steps.
 
     def place(self, table: np.ndarray, size: int) -> int:
@@ -336,6 +368,7 @@ class _Planner:
         if kind == "place_bits" and target:
             own["stride"] = target.stride
         self.steps.append(Step(kind, own | dict(numbers or {}), arrays, neuron))
+        self.charge(self.steps[-1])
 
 
 def _reads_directly(layer: Conv, train: Train, out_width: int) -> bool:

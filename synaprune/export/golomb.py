@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 Bits = NDArray[np.uint8]  # one per byte while they are put together, eight per byte in a file
 
 LARGEST = 1 << 53  # integers below it are exact as floats
-ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)  # bits that are 1 in each byte
+ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)  # bits that are 1
 CHUNK = 1 << 16  # numbers that are read together, so that steps in between take little memory
 
 
@@ -113,7 +113,7 @@ class Reader:
         code = self.code[first:-8].copy()
         code[:1] &= 0xFF >> skipped
         # How far to unpack is counted first: bits take eight times as much memory as bytes, their places 64 times.
-        ones = np.cumsum(ONES[code])
+        ones = np.cumsum(ONES[code], dtype=np.int64)
         if not len(ones) or ones[-1] < count:
             raise EOFError
         stop = int(np.searchsorted(ones, count)) + 1

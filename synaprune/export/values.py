@@ -58,7 +58,7 @@ def from_stored(weights: np.ndarray, scale: np.ndarray | None, positions: np.nda
 
     """
     if scale is None:
-        return weights.astype(np.float32)
+        return weights.astype(np.float32, copy=False)
     if scale.shape != (shape[0],):
         raise UsageError(f"{scale.size} factors are not those of {shape[0]} output channels")
     with np.errstate(over="ignore", invalid="ignore"):  # of a damaged file; the network refuses what comes out

@@ -1,9 +1,9 @@
 import ctypes
-import os
+import re
 import subprocess
 import sys
-from pathlib import Path
 
+import mutated_files
 import numpy as np
 import pytest
 import torch
@@ -213,13 +213,15 @@ print("sound")
 @pytest.mark.slow
 @pytest.mark.parametrize("options", PATHS, ids=["native", "avx2", "portable"])
 def test_under_sanitizers(options):
-    runtime = subprocess.run(
-        [build.compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    assert Path(runtime).is_absolute(), "this compiler has no address sanitizer"
-    env = os.environ | {"LD_PRELOAD": runtime, "ASAN_OPTIONS": "detect_leaks=0", "OMP_NUM_THREADS": "1"}
-    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", SANITIZED, *options], capture_output=True, text=True, env=env, check=False
-    )
+    command, environment = [sys.executable, "-c", SANITIZED, *options], mutated_files.sanitized_environment()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "sound\n", done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_files_under_sanitizers():
+    command, environment = [sys.executable, mutated_files.__file__], mutated_files.sanitized_environment()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    found = re.match(r"10,000 files: (\d+) ran, ([\d,]+) ran as the loop does, ", done.stdout)
+    assert found, done.stderr[-3000:]
+    assert all(int(number.replace(",", "")) > 100 for number in found.groups())

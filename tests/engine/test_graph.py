@@ -40,6 +40,12 @@ def test_sizes_of_a_network():
             {},
             "not the averages of avg_pool 'a'",
         ),
+        (
+            (CONV, LIF, *[AvgPool("a", kernel=(256, 256), padding=(128, 128))] * 2, CONV, LIF),
+            (1, 8, 8),
+            {},
+            r"avg_pool 'a' averages 4\.29e\+09 spikes, counted from the last neurons; too many to be exact",
+        ),
         ((CONV, LIF), (1, 2, 2, 2), {}, "more than three"),
         ((CONV, LIF), (1, 2**12, 2**12), {}, "too large"),
         (("fc", LIF), (2,), {}, "str is no layer"),

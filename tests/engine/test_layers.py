@@ -89,6 +89,18 @@ def test_shapes():
         (Conv("c", weight=kernel(1, 2, 3, 3)), (1, 8, 8), r"conv 'c' takes \(2, height, width\)"),
         (Conv("c", weight=kernel(1, 1, 3, 3)), (1, 2, 8), "larger than its input"),
         (MaxPool("p"), (4,), "takes maps"),
+        (
+            MaxPool("p", kernel=(257, 256)),
+            (1, 400, 400),
+            r"kernel \(257, 256\) of max_pool 'p' is too large: at most 6",
+        ),
+        (
+            Conv(
+                "c", weight=Weight((1, 1, 70_000), np.array([0]), np.ones(1)), stride=(1,), padding=(0,), dilation=(1,)
+            ),
+            (1, 10**5),
+            r"kernel \(70000,\) of conv 'c' is too large",
+        ),
         (Vote("v", group=3), (10,), "multiple of 3"),
     ],
 )

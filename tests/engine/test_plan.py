@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
-from synaprune.engine import Conv, Flatten, Linear, MaxPool, Network, Neuron, Weight
+from synaprune.engine import Conv, Flatten, Linear, MaxPool, Network, Neuron, Weight, lists
+from synaprune.engine import plan as planning
 from synaprune.engine.plan import KINDS, plan
 from synaprune.engine.trains import Train
+from synaprune.errors import UsageError
 
 
 def sparse(rng, *shape, density):
@@ -36,3 +38,29 @@ def test_the_cifar_10_network_fits_into_a_cache():
 )
 def test_gaps_are_no_pixels(train, valid):
     assert train.valid().tolist() == valid
+
+
+ONE = Conv(weight=Weight((1, 1, 1, 1), np.array([0]), np.ones(1))), Neuron()
+POOLS = MaxPool(kernel=(100, 100), stride=(1, 1), padding=(50, 50))
+
+
+@pytest.mark.parametrize(
+    ("layers", "T", "limit", "said"),
+    [
+        ((*ONE, *[POOLS] * 4, *ONE), 2**13, {}, "minutes for one sample"),
+        ((*ONE, *[POOLS] * 2, *ONE), 1, {"MAX_MEMORY": 100_000}, "of lists and tables"),
+        ((*ONE, *[POOLS] * 2, *ONE), 1000, {"MAX_MEMORY": 100_000}, "of working memory"),
+    ],
+)
+def test_a_small_file_cannot_ask_for_much(layers, T, limit, said, monkeypatch):
+    for name, value in limit.items():
+        monkeypatch.setattr(planning, name, value)
+    with pytest.raises(UsageError, match=f"{said}.*; it is too large"):
+        plan(Network(layers, (1, 64, 64), T))
+
+
+def test_a_layer_with_too_many_inputs(monkeypatch):
+    monkeypatch.setattr(lists, "MAX_ROWS", 64)
+    fc = Linear(weight=Weight((2, 64), np.array([0]), np.ones(1)))
+    with pytest.raises(UsageError, match="a fully connected layer has too many inputs"):
+        plan(Network((*ONE, Flatten(), fc, Neuron()), (1, 8, 8), T=1))

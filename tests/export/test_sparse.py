@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import json
 import os
 import random
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutate_bytes, mutate_content, packed
 
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import AvgPool, Conv, Flatten, Linear, MaxPool, Neuron, Vote, Weight
@@ -211,13 +211,6 @@ def test_a_changed_byte_is_found(tmp_path):
             reader(path)
 
 
-def packed(header, arrays):
-    """A file as `write` makes it, with any content."""
-    text = json.dumps(header)
-    metadata = {"synaprune": text, "crc32": sparse._checksum(text, arrays)}
-    return safetensors.numpy.save(arrays, metadata=metadata)
-
-
 def test_a_file_of_a_later_version(tmp_path):
     (tmp_path / "n").write_bytes(packed({"format": 2}, {"new": np.zeros(3)}))
     with pytest.raises(
@@ -273,53 +266,6 @@ def test_json_too_deep_and_tensors_of_other_types(tmp_path):
     for name in ("deep", "type"):
         with pytest.raises(UsageError, match="is no sparse file of synaprune"):
             read(tmp_path / name)
-
-
-ODD = [None, True, -1, 0, 1, 2, 7, 2**31 - 1, 2**31, 2**63, 10**30, 0.5, -1e300, "", "linear", "conv", [], [1], {}]
-
-
-def mutate_bytes(rng, content):
-    """Change, cut, or put in some bytes."""
-    content = bytearray(content)
-    for _ in range(rng.choice([1, 1, 1, 3, 20])):
-        at = rng.randrange(len(content) + 1)
-        match rng.randrange(6):
-            case 0 | 1 | 2 if at < len(content):
-                content[at] ^= 1 << rng.randrange(8)
-            case 3:
-                content[at : at + 8] = rng.choice([0, 1, 2**31, 2**63, 2**64 - 1]).to_bytes(8, "little")
-            case 4:
-                del content[at : at + rng.choice([1, 8, 1000])]
-            case _:
-                content[at:at] = rng.randbytes(rng.choice([1, 8, 1000]))
-    return bytes(content)
-
-
-def nodes(tree):
-    """All places in a tree of dicts and lists."""
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    return [place for key, value in items for place in [(tree, key), *nodes(value)]]
-
-
-def mutate_content(rng, header, arrays):
-    """Change some of the numbers that a file with the right checksum holds."""
-    for _ in range(rng.choice([1, 1, 2, 5])):
-        if rng.random() < 0.6:
-            where, key = rng.choice(nodes(header["network"]) or [(header, "network")])
-            if rng.random() < 0.2:
-                del where[key]
-            elif rng.random() < 0.2 and isinstance(where, list):
-                where.insert(key, where[rng.randrange(len(where))])
-            else:
-                where[key] = where[key] + rng.choice([-1, 1]) if type(where[key]) is int else rng.choice(ODD)
-            if "network" not in header or not isinstance(header["network"], dict):
-                break
-        elif arrays:
-            name = rng.choice(sorted(arrays))
-            raw, dtype = mutate_bytes(rng, arrays[name].tobytes()), arrays[name].dtype
-            arrays[name] = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype)
-            if rng.random() < 0.1:
-                arrays[rng.choice(sorted(arrays))] = arrays.pop(name)
 
 
 def mutated(tmp_path, count):
