@@ -2,7 +2,7 @@
 
 from synaprune.budget.allocation import ALLOCATIONS, allocate, erdos_renyi_kernel, uniform
 from synaprune.budget.plan import Plan
-from synaprune.budget.schedule import SHAPES, Schedule, constant, cosine, cubic, linear, progress, sine
+from synaprune.budget.schedule import SHAPES, Schedule, constant, cosine, cubic, linear, progress, sine, stairs
 from synaprune.budget.solve import cutoff, largest, split
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "progress",
     "sine",
     "split",
+    "stairs",
     "uniform",
 ]

@@ -8,12 +8,12 @@ in a checkpoint that holds no code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
 
-__all__ = ["SHAPES", "Schedule", "check", "constant", "cosine", "cubic", "linear", "progress", "sine"]
+__all__ = ["SHAPES", "Schedule", "check", "constant", "cosine", "cubic", "linear", "progress", "sine", "stairs"]
 
 Schedule = dict[str, Any]
 
@@ -65,13 +65,35 @@ def cosine(steps: int, pause: float = 0.0, flat: float = 0.0) -> Schedule:
     return _schedule("cosine", steps, pause, flat)
 
 
+def stairs(steps: int, levels: Sequence[float], hold: float = 0.5, pause: float = 0.0, flat: float = 0.0) -> Schedule:
+    """Return the schedule that comes to each of several levels in an equal part of the time, and rests there.
+
+    >>> schedule = stairs(steps=100, levels=[0.8, 1.0], hold=0.6)
+    >>> [round(progress(schedule, step), 3) for step in (0, 10, 20, 50, 60, 70, 100)]
+    [0.0, 0.4, 0.8, 0.8, 0.9, 1.0, 1.0]
+
+    Args:
+        steps: number of steps of the whole training.
+        levels: how far the change has come on each of them, rising, the last 1.
+        hold: share of the time of a level that the rest takes; before it the change is linear.
+        pause: share of the steps before the change begins.
+        flat: share of the steps at the end in which nothing changes any more.
+
+    Raises:
+        UsageError: a number out of range, or levels that do not rise to 1.
+    """
+    return _schedule("stairs", steps, pause, flat, levels=list(levels), hold=hold)
+
+
 def progress(schedule: Schedule, step: float) -> float:
     """Return how far the schedule has come after `step` steps: 0 before it begins, 1 when it is over."""
     steps, pause, flat = schedule["steps"], schedule["pause"], schedule["flat"]
     x = (step - pause * steps) / ((1.0 - pause - flat) * steps)
     if x <= 0.0:
         return 0.0
-    return SHAPES[schedule["name"]](x) if x < 1.0 else 1.0
+    if x >= 1.0 or step >= steps:  # rounding may leave x just below 1 at the last step
+        return 1.0
+    return _climbed(x, schedule["levels"], schedule["hold"]) if "levels" in schedule else SHAPES[schedule["name"]](x)
 
 
 def check(schedule: object) -> None:
@@ -80,10 +102,15 @@ def check(schedule: object) -> None:
     Raises:
         UsageError: naming the value and what to write in its place.
     """
-    if not isinstance(schedule, dict) or set(schedule) != {"name", "steps", "pause", "flat"}:
+    keys = {"name", "steps", "pause", "flat"}
+    if isinstance(schedule, dict) and schedule.get("name") == "stairs":
+        keys |= {"levels", "hold"}
+    if not isinstance(schedule, dict) or set(schedule) != keys:
         raise UsageError(f"schedule={schedule!r} is no schedule; write for instance schedule=cubic(steps=10_000)")
     name, steps, pause, flat = (schedule[key] for key in ("name", "steps", "pause", "flat"))
-    if name not in SHAPES:
+    if name == "stairs":
+        _check_levels(schedule["levels"], schedule["hold"])
+    elif name not in SHAPES:
         hint = nearest(str(name), SHAPES) or f"; there are {', '.join(SHAPES)}"
         raise UsageError(f"there is no schedule {name!r}{hint}")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
@@ -98,7 +125,24 @@ def check(schedule: object) -> None:
         )
 
 
-def _schedule(name: str, steps: int, pause: float, flat: float) -> Schedule:
-    schedule = {"name": name, "steps": steps, "pause": pause, "flat": flat}
+def _climbed(x: float, levels: Sequence[float], hold: float) -> float:
+    """Return how far stairs have come at a share x of their time."""
+    number = min(int(x * len(levels)), len(levels) - 1)
+    before, level = levels[number - 1] if number else 0.0, levels[number]
+    within = (x * len(levels) - number) / (1.0 - hold)
+    return min(before + (level - before) * within, level) if within < 1.0 else level
+
+
+def _check_levels(levels: object, hold: object) -> None:
+    if not isinstance(levels, list) or not all(isinstance(level, int | float) for level in levels):
+        raise UsageError(f"levels={levels!r} of stairs is no list of numbers; write for instance [0.5, 0.8, 1]")
+    if not levels or levels[-1] != 1.0 or any(a >= b for a, b in zip([0.0, *levels], levels)):
+        raise UsageError(f"levels={levels!r} of stairs must rise from above 0 to 1, the whole change")
+    if not isinstance(hold, int | float) or not 0.0 <= hold < 1.0:
+        raise UsageError(f"hold={hold!r} of stairs is not a share of the time of a level in [0, 1)")
+
+
+def _schedule(name: str, steps: int, pause: float, flat: float, **more: Any) -> Schedule:
+    schedule = {"name": name, "steps": steps, "pause": pause, "flat": flat, **more}
     check(schedule)
     return schedule

@@ -20,6 +20,7 @@ from synaprune.measure import OperationCounter, connectivities, energy
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, checkpoint, parallel, schedule
 from synaprune.train.board import Board
+from synaprune.train.descent import train_tail
 from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
 from synaprune.train.run import Run, versions
 from synaprune.train.settings import Settings
@@ -80,6 +81,7 @@ def train(
         stack.enter_context(full_disk_named(run.folder))
         board = stack.enter_context(Board(run.tensorboard_path, state["epoch"])) if team.first else None
         report = report if team.first else None
+        train_tail(settings, state["epoch"], data, network, optimizer, run, team)
         for epoch in range(state["epoch"] + 1, settings.epochs + 1):
             started = time.monotonic()
             metrics = {"epoch": epoch}
@@ -91,6 +93,7 @@ def train(
                 means = metrics["loss"], metrics["train_accuracy"], metrics["connectivity"]
                 steps = schedule.steps_per_epoch(settings, len(data.train_labels))
                 report(Progress(epoch, settings.epochs, steps, steps, *means, metrics))
+            train_tail(settings, epoch, data, network, optimizer, run, team)
     return metrics
 
 

@@ -10,7 +10,8 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from synaprune.errors import UsageError, nearest
 
@@ -19,7 +20,8 @@ __all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting"
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
 STRENGTH = {"grad_r": "alpha", "lats": "alpha", "stds": "threshold", "str": "threshold_decay"}  # instead of a budget
-SCHEDULED = ("granet", "magnitude", "magnitude_ste", *STRENGTH)  # methods that approach a budget
+DESCENDING = ("magnitude", "magnitude_ste", *STRENGTH)  # methods that come down to a budget from all synapses
+SCHEDULED = ("granet", *DESCENDING)  # methods that approach one
 EXCHANGING = ("granet", "rigl", "set")  # methods that drop and grow
 NOISY = ("deep_r", "soft_deep_r")  # methods whose synapses diffuse
 BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, *NOISY, "static"}))  # methods that can be asked for a sparsity
@@ -143,6 +145,21 @@ class Settings:
     schedule_flat: float | None = setting(
         None, "share of training after the course is over", at_least=0, below=1, methods=SCHEDULED
     )
+    levels: tuple[float, ...] | None = setting(
+        None,
+        "sparsities at which the descent to a budget rests on the way, each at the end of an equal part of training;"
+        " schedule_flat is then the share of that part",
+        above=0,
+        below=1,
+        methods=DESCENDING,
+    )
+    tail: int | None = setting(
+        None,
+        "epochs that a copy of the network is trained on at the end of each level, with a learning rate that falls",
+        at_least=1,
+        at_most=MANY,
+        methods=DESCENDING,
+    )
     period: int | None = setting(
         None,
         "steps from one solution of a budget, or exchange of synapses, to the next",
@@ -253,10 +270,29 @@ class Settings:
                         f"setting '{name}' belongs to a budget; give a 'sparsity', and {self.method} no number for "
                         f"'{strength}'"
                     )
+        if self.tail is not None and self.levels is None:
+            raise UsageError("setting 'tail' branches off at 'levels', of which there are none")
+        if self.levels is not None:
+            self._check_levels()
         if (self.schedule_pause or 0.0) + (self.schedule_flat or 0.0) >= 1.0:
             raise UsageError(
                 f"settings 'schedule_pause' ({self.schedule_pause}) and 'schedule_flat' ({self.schedule_flat}) leave "
                 "no time in between; their sum must be below 1"
+            )
+
+    def _check_levels(self) -> None:
+        """Refuse levels that do not come down to the budget, or do not end with an epoch."""
+        levels = [0.0, *(self.levels or ()), self.sparsity or 0.0]
+        if not self.budget:
+            raise UsageError("setting 'levels' belongs to a budget; give a 'sparsity' and no strength")
+        if levels != sorted(set(levels)):
+            raise UsageError(f"settings 'levels' and 'sparsity' must rise, not go {levels[1:]}")
+        if self.schedule is not None or self.schedule_pause:
+            raise UsageError("setting 'levels' is a course of its own; leave out 'schedule' and 'schedule_pause'")
+        if self.epochs % (len(levels) - 1):
+            raise UsageError(
+                f"setting 'epochs' ({self.epochs}) must be a multiple of the {len(levels) - 1} levels, the last of"
+                " which is the sparsity"
             )
 
     @property
@@ -314,7 +350,7 @@ def expected(name: str) -> str:
             (bool, "true or false"),
             (int, f"a whole number {bounds}"),
             (float, f"a number {bounds}"),
-            (tuple, "a list of names"),
+            (tuple, "a list of names" if name == "exclude" else f"a list of numbers {bounds}"),
         )
         if kind in kinds
     ]
@@ -335,7 +371,7 @@ def metavar(name: str) -> str:
     ('{cnn,mlp}', 'N', 'X')
     """
     kinds = _kinds(name)
-    for kind, word in ((int, "N"), (float, "X"), (tuple, "NAMES")):
+    for kind, word in ((int, "N"), (float, "X"), (tuple, "NAMES" if name == "exclude" else "X,X,…")):
         if kind in kinds:
             return word
     choices = Settings.__dataclass_fields__[name].metadata["choices"]
@@ -364,8 +400,12 @@ def convert(name: str, value: object) -> Any:
         return None
     if tuple in kinds:
         parts = value.split(",") if isinstance(value, str) else value
-        if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+        if isinstance(parts, (list, tuple)) and name == "exclude" and all(isinstance(part, str) for part in parts):
             return tuple(part.strip() for part in parts if part.strip())
+        if isinstance(parts, (list, tuple)) and name != "exclude":
+            numbers = [_number(float, part) for part in parts]
+            if all(number is not None and _within(number, metadata["bounds"]) for number in numbers):
+                return tuple(numbers)
     if bool in kinds and (isinstance(value, bool) or value in ("true", "false")):
         return value in (True, "true")
     for kind in (int, float):
@@ -383,8 +423,8 @@ def convert(name: str, value: object) -> Any:
 def _kinds(name: str) -> tuple[type, ...]:
     """Return the plain types of a field: `float | None` gives `(float, NoneType)`."""
     hint = get_type_hints(Settings)[name]
-    members = get_args(hint) or (hint,)
-    return (tuple,) if Ellipsis in members else members
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return tuple(get_origin(member) or member for member in members)
 
 
 def _number(kind: type, value: object) -> Any:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaprune.budget import SHAPES, constant, cosine, cubic, linear, progress, sine
+from synaprune.budget import SHAPES, constant, cosine, cubic, linear, progress, sine, stairs
 from synaprune.budget.schedule import check
 from synaprune.errors import UsageError
 
@@ -48,6 +48,43 @@ def test_never_falls_and_stays_within_0_and_1(name, steps, pause, flat):
     assert values == sorted(values)
     assert values[0] == 0.0
     assert progress(schedule, steps) == 1.0
+
+
+def test_stairs_rest_at_each_level_until_its_time_is_over():
+    schedule = stairs(steps=300, levels=[0.5, 0.75, 1], hold=0.5)
+    found = [progress(schedule, step) for step in (0, 25, 50, 99, 100, 125, 150, 200, 225, 250, 300)]
+    assert found == pytest.approx([0, 0.25, 0.5, 0.5, 0.5, 0.625, 0.75, 0.75, 0.875, 1, 1])
+    whole = stairs(steps=7, levels=[1.0], hold=0.0)
+    assert [progress(whole, step) for step in range(8)] == pytest.approx([progress(linear(7), n) for n in range(8)])
+
+
+@given(st.lists(st.floats(0.01, 0.99), max_size=6, unique=True), st.integers(10, 1000), st.floats(0, 0.9))
+def test_stairs_never_fall(levels, steps, hold):
+    schedule = stairs(steps, [*sorted(levels), 1.0], hold)
+    values = [progress(schedule, step) for step in range(steps + 1)]
+    assert values == sorted(values)
+    assert (values[0], values[-1]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "hold", "words"),
+    [
+        ([], 0.5, "must rise from above 0 to 1"),
+        ([0.5], 0.5, "must rise from above 0 to 1"),
+        ([0.5, 0.5, 1], 0.5, "must rise"),
+        ([0, 1], 0.5, "must rise"),
+        (["a", 1], 0.5, "is no list of numbers"),
+        ([1], 1.0, "hold=1.0 of stairs"),
+        ([1], "a", "hold='a' of stairs"),
+    ],
+)
+def test_levels_that_make_no_stairs(levels, hold, words):
+    with pytest.raises(UsageError, match=words):
+        stairs(10, levels, hold)
+
+
+def test_the_last_step_is_the_end_whatever_rounding_says():
+    assert progress(linear(143, pause=0.30911673635615045), 143) == 1.0
 
 
 def test_a_schedule_is_plain_data():
