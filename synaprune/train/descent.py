@@ -77,7 +77,7 @@ def _settings(settings: Settings, sparsity: float, epoch: int, data: Dataset) ->
         tail=None,
         schedule="constant",
         schedule_flat=None,
-        epochs=settings.tail,
+        epochs=settings.tail or 1,
         lr=schedule.learning_rate(settings, epoch * steps - 1, steps),
         lr_schedule="cosine",
         warmup=0.0,
