@@ -74,6 +74,24 @@ def test_a_compiler_that_fails(cache, monkeypatch, tmp_path):
     assert list(cache.iterdir()) == []
 
 
+def test_a_failing_compiler_is_no_reason_not_to_run(cache, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CC", compiler(tmp_path / "failing", "echo 'cc1: fatal error: no space' >&2; exit 1"))
+    engine = Engine(NETWORK)
+    assert engine(np.ones((1, 2))).tolist() == [[1.0, 1.0]]
+    assert "fails: cc1: fatal error: no space; name another one with CC; until then the network runs" in caplog.text
+    assert caplog.text.count("\n") == 1
+
+
+def test_an_interrupted_compiler_leaves_nothing(cache, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build.subprocess, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build.library()
+    assert list(cache.iterdir()) == []
+
+
 def test_a_compiler_that_makes_nothing(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", compiler(tmp_path / "lazy", "exit 0"))
     with pytest.raises(MachineError, match="exit status 0"):
