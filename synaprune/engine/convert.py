@@ -36,7 +36,8 @@ def from_torch(
     Args:
         model: `SpikingMLP`, `SpikingCNN`, what `to_torch` returns, or an `nn.Sequential`, nested or not, of torch's
             or SpikingJelly's Linear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, MaxPool, AvgPool, Flatten, Dropout,
-            of SpikingJelly's LIFNode, IFNode and VotingLayer, and of synaprune's LIF.
+            of SpikingJelly's LIFNode, ParametricLIFNode, IFNode, ThresholdDependentBatchNorm and VotingLayer, and of
+            synaprune's LIF.
         T: time steps; needed for an `nn.Sequential`, the other models know theirs.
         input_shape: of one sample; needed for an `nn.Sequential` that does not begin with a Linear.
         coding: "static" or "spikes", as in `Network`; default: static.
@@ -188,8 +189,10 @@ def _neuron(name: str, module: Any, layers: list[Layer]) -> None:
     if not module.surrogate_function.spiking:
         raise UsageError(f"the engine cannot run '{name}': its surrogate function does not spike")
     settings: dict[str, Any] = {"tau": None}
-    if hasattr(module, "tau"):
-        settings = {"tau": float(module.tau), "decay_input": bool(module.decay_input)}
+    if hasattr(module, "decay_input"):
+        # A learned 1 / tau is the sigmoid of a parameter.
+        tau = module.tau if hasattr(module, "tau") else 1 + (-module.w.detach().double()).exp()
+        settings = {"tau": float(tau), "decay_input": bool(module.decay_input)}
     reset = None if module.v_reset is None else float(module.v_reset)
     layers.append(Neuron(name, threshold=float(module.v_threshold), reset=reset, **settings))
 
@@ -227,8 +230,10 @@ def _nothing(name: str, module: Any, layers: list[Layer]) -> None:
 RULES: dict[str, Callable[[str, Any, list[Layer]], None]] = {
     "torch.nn.modules.linear.Linear spikingjelly.*.layer.*.Linear": _linear,
     "torch.nn.modules.conv.Conv[12]d spikingjelly.*.layer.*.Conv[12]d": _conv,
-    "torch.nn.modules.batchnorm.BatchNorm[12]d spikingjelly.*.layer.*.BatchNorm[12]d": _norm,
-    "spikingjelly.*.neuron.*.LIFNode spikingjelly.*.neuron.*.IFNode synaprune.models.lif.LIF": _neuron,
+    "torch.nn.modules.batchnorm.BatchNorm[12]d spikingjelly.*.layer.*.BatchNorm[12]d"
+    " spikingjelly.*.layer.*.ThresholdDependentBatchNorm[12]d": _norm,
+    "spikingjelly.*.neuron.*.LIFNode spikingjelly.*.neuron.*.IFNode spikingjelly.*.neuron.*.ParametricLIFNode"
+    " synaprune.models.lif.LIF": _neuron,
     "torch.nn.modules.pooling.MaxPool[12]d spikingjelly.*.layer.*.MaxPool[12]d": _pool,
     "torch.nn.modules.pooling.AvgPool[12]d spikingjelly.*.layer.*.AvgPool[12]d": _pool,
     "torch.nn.modules.flatten.Flatten spikingjelly.*.layer.*.Flatten": _flatten,

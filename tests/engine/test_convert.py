@@ -80,6 +80,9 @@ MODELS = {
                 layer.BatchNorm2d(6, step_mode="m"),
                 lif(tau=1.5, v_reset=-0.1),
             ),
+            layer.Conv2d(6, 6, 1, bias=False, step_mode="m"),
+            layer.ThresholdDependentBatchNorm2d(1.0, 1.0, 6),
+            lif(neuron.ParametricLIFNode, init_tau=2.7, decay_input=False),
             layer.MaxPool2d(2, step_mode="m"),
             layer.Conv2d(6, 12, (3, 2), stride=(2, 1), padding="valid", groups=3, step_mode="m"),
             lif(tau=2.0, decay_input=False, v_reset=None, v_threshold=0.8),
@@ -182,6 +185,18 @@ def test_readout_and_inputs_that_are_known():
     assert (found.tau, found.threshold, found.reset, found.decay_input) == (4.0, 0.5, None, False)
 
 
+def leaking(w):
+    """A neuron whose time constant is learned."""
+    found = lif(neuron.ParametricLIFNode)
+    found.w.data.fill_(w)
+    return found
+
+
+def test_a_learned_time_constant():
+    found = from_torch(nn.Sequential(nn.Linear(3, 2), leaking(0.0)), T=2).layers[1]
+    assert (found.tau, found.decay_input, found.reset) == (2.0, True, 0.0)
+
+
 class Own(nn.Linear):
     """A subclass may compute anything."""
 
@@ -198,7 +213,8 @@ FC = nn.Linear(4, 4)
     [
         ([nn.Linear(4, 4), nn.ReLU()], r"cannot run '1', a torch\.nn\.modules\.activation\.ReLU"),
         ([nn.Sequential(Own(4, 4)), lif()], r"cannot run '0\.0', a .*Own"),
-        ([nn.Linear(4, 4), neuron.ParametricLIFNode()], "cannot run '1', a .*ParametricLIFNode"),
+        ([nn.Linear(4, 4), neuron.QIFNode()], "cannot run '1', a .*QIFNode"),
+        ([nn.Linear(4, 4), leaking(-1000.0)], "tau of neuron '1' must be a finite number, not inf"),
         ([layer.WSLinear(4, 4), lif()], "cannot run '0', a .*WSLinear"),
         ([FC, lif(), FC, lif()], "'2' is the same module as '0'"),
         ([nn.Linear(4, 4), lif(), nn.BatchNorm1d(4)], "'2': normalisation must directly follow"),
