@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from ctypes import c_float, c_void_p
 from dataclasses import asdict, dataclass
 from itertools import cycle
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,6 @@ __all__ = ["ENGINE", "Comparison", "Measurement", "alternate", "ceiling", "compa
 
 ENGINE = "engine"
 TURN = 2e-3  # seconds that a turn of the fastest routine takes at least
-LONGEST = 50  # calls in a turn
 PATIENCE = 20.0  # seconds that all rounds of a comparison may take, if three fit in
 ROUNDS = (3, 100)
 BURST = 1 << 20  # additions of each lane in one go
@@ -177,16 +175,15 @@ def compare(
     A turn is as many calls as make two milliseconds for the fastest, the same number for all.
     """
     batches = x.split(samples)
-    routines: dict[str, Routine] = {ENGINE: _one_after_another(engine, [batch.numpy() for batch in batches])}
+    given: dict[str, tuple[Callable[[Any], object], list[Any]]] = {ENGINE: (engine, [b.numpy() for b in batches])}
     for name, model in models.items():
         kind = next((p.dtype for p in model.parameters()), x.dtype)
-        routines[name] = _one_after_another(model, [batch.to(kind) for batch in batches])
+        given[name] = model, [batch.to(kind) for batch in batches]
     with _threads(engine.threads), torch.inference_mode():
-        first = alternate(routines, 1, before=1)
-        calls = min(LONGEST, ceil(TURN * 1e3 / min(times[0] for times in first.values())))
-        once = calls * sum(times[0] for times in first.values()) / 1e3
+        calls = max(_in_a_turn(_one_after_another(*pair)) for pair in given.values())
+        turns = {name: _in_a_row(_one_after_another(*pair), calls) for name, pair in given.items()}
+        once = sum(times[0] for times in alternate(turns, 1, before=0).values()) / 1e3
         rounds = repeats or max(ROUNDS[0], min(ROUNDS[1], int(PATIENCE / once)))
-        turns = {name: _in_a_row(routine, calls) for name, routine in routines.items()}
         times = alternate(turns, rounds, before=rounds // 10)
     return Comparison(samples, {name: [each / calls for each in found] for name, found in times.items()})
 
@@ -248,6 +245,16 @@ def _one_after_another(function: Callable[[Any], object], batches: list[Any]) ->
     """Return a routine that shows the next batch at each call."""
     order = cycle(batches)
     return lambda: function(next(order))
+
+
+def _in_a_turn(routine: Routine) -> int:
+    """Return how many calls in a row take as long as a turn is at least, once the caches are filled."""
+    routine()
+    end, calls = time.perf_counter() + TURN, 0
+    while not calls or time.perf_counter() < end:
+        routine()
+        calls += 1
+    return calls
 
 
 def _in_a_row(routine: Routine, calls: int) -> Routine:
