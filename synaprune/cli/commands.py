@@ -167,8 +167,8 @@ def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from rich.console import Console
 
-    from synaprune.train.bench import bench, keep
-    from synaprune.train.bench_display import lines, table
+    from synaprune.train.bench import agreement, bench, keep
+    from synaprune.train.bench_display import agreeing, lines, table
 
     given = {name: getattr(options, name) for name in ("batch", "threads", "repeats", "data_dir")}
     measured = bench(options.place, **given)
@@ -176,6 +176,8 @@ def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
     print(*lines(measured), sep="\n")
     if options.json is not None:
         keep(measured, options.place, options.json)
+    if options.agreement:
+        print(agreeing(agreement(options.place, threads=options.threads, data_dir=options.data_dir)))
 
 
 def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:

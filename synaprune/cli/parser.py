@@ -128,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     bench.add_argument("--batch", metavar="N", type=int, default=32, help="images in a batch [32]")
     bench.add_argument("--threads", metavar="N", type=int, default=1, help="of the engine and of PyTorch [1]")
     bench.add_argument("--repeats", metavar="N", type=int, help="rounds [as many as fit into 20 seconds, 3 to 100]")
+    bench.add_argument("--agreement", action="store_true", help="also compare both on all test images")
     bench.add_argument("--json", metavar="FILE", type=Path, help="also write the figures to a file")
     bench.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
 

@@ -61,6 +61,8 @@ class FiringRates:
     ...     spikes = net(torch.tensor([0.6, 0.0]).expand(4, 1, 2))
     >>> activity.rates()  # spikes per neuron per time step
     {'0': 0.25}
+    >>> activity.spikes()
+    {'0': 2}
     >>> activity.silent()  # neurons that never fired, neurons
     {'0': (1, 2)}
     """
@@ -94,6 +96,10 @@ class FiringRates:
         return {
             name: int(spikes.sum()) / (spikes.numel() * self._steps[name]) for name, spikes in self._recorded().items()
         }
+
+    def spikes(self) -> dict[str, int]:
+        """Return for each spiking module how many spikes it sent, over all samples and time steps."""
+        return {name: int(spikes.sum()) for name, spikes in self._recorded().items()}
 
     def silent(self) -> dict[str, tuple[int, int]]:
         """Return for each spiking module how many of its neurons never fired, and how many it has."""

@@ -6,8 +6,9 @@ from rich import box
 from rich.table import Table
 
 from synaprune.engine.timing import ENGINE, Comparison, Measurement
+from synaprune.train.bench import Agreement
 
-__all__ = ["lines", "table"]
+__all__ = ["agreeing", "lines", "table"]
 
 
 def table(measured: Measurement) -> Table:
@@ -44,6 +45,16 @@ def lines(measured: Measurement) -> list[str]:
         " that are in registers already"
     )
     return found
+
+
+def agreeing(found: Agreement) -> str:
+    """Return in words how engine and PyTorch agree."""
+    share = abs(found.spikes - found.spikes_in_torch) / max(found.spikes_in_torch, 1)
+    return (
+        f"on all {found.images:,} test images engine and PyTorch give the same class for {found.same_class:,}"
+        f" ({found.same_class / found.images:.2%}), with {found.spikes:,} and {found.spikes_in_torch:,} spikes"
+        f" ({share:.4%} apart)"
+    )
 
 
 def _speed(measured: Measurement, comparison: Comparison) -> str:

@@ -11,7 +11,8 @@ import pytest
 from synaprune.engine import Linear, Network, Neuron, Weight
 from synaprune.errors import MachineError, UsageError
 from synaprune.export import write
-from synaprune.train.bench import bench, keep
+from synaprune.train.bench import Agreement, agreement, bench, keep
+from synaprune.train.bench_display import agreeing
 from synaprune.train.export import export
 from synaprune.train.loop import train
 from synaprune.train.settings import Settings
@@ -41,6 +42,17 @@ def test_a_run_and_its_file(run, tmp_path):
     kept = json.loads((tmp_path / "speed.json").read_text())
     assert (kept["place"], kept["synapses"], kept["threads"]) == (str(run), file.synapses, 1)
     assert {"machine", "versions"} < kept.keys()
+
+
+def test_engine_and_pytorch_agree_on_the_whole_test_part(run):
+    found = agreement(run)
+    assert found.images == 360
+    assert found.same_class >= 359
+    assert abs(found.spikes - found.spikes_in_torch) <= 1e-4 * found.spikes_in_torch
+    assert found.spikes > 1000
+    assert agreement(export(run).path) == found
+    said = agreeing(Agreement(10_000, 9_999, 10_001, 10_000))
+    assert said.endswith("the same class for 9,999 (99.99%), with 10,001 and 10,000 spikes (0.0100% apart)")
 
 
 @pytest.mark.parametrize(
