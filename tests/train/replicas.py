@@ -25,7 +25,7 @@ METHODS = {
     "static": lambda net: Static(net, lr=1e-2, sparsity=0.8),
     "deep_r": lambda net: DeepR(net, lr=1e-2, sparsity=0.8, alpha=1e-2, temperature=1e-5),
 }
-RANK = int(os.environ["RANK"])
+RANK = int(os.environ.get("RANK", 0))
 
 
 def digest(network, optimizer):
@@ -103,10 +103,11 @@ def drifted():
     return said
 
 
-dist.init_process_group("gloo")
-answers = {method: replicas(method) for method in METHODS}
-answers |= {"not_finite": not_finite(), "drifted": drifted()}
-answers["normalisation"] = [normalisation(count) for count in (8, 5, 1)]
-Path(sys.argv[1], f"{RANK}.json").write_text(json.dumps(answers))
-dist.barrier()
-os._exit(0)  # without the end of gloo's threads, which may hang; see `parallel.team`
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    answers = {method: replicas(method) for method in METHODS}
+    answers |= {"not_finite": not_finite(), "drifted": drifted()}
+    answers["normalisation"] = [normalisation(count) for count in (8, 5, 1)]
+    Path(sys.argv[1], f"{RANK}.json").write_text(json.dumps(answers))
+    dist.barrier()
+    os._exit(0)  # without the end of gloo's threads, which may hang; see `parallel.team`
