@@ -19,9 +19,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from timing import alternate
 from torch import Tensor, nn
 
+from synaprune.engine.timing import alternate
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 
