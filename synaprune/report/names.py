@@ -7,7 +7,7 @@ from typing import Any
 
 from synaprune.train.settings import BUDGET, STRENGTH
 
-__all__ = ["FREE", "METHOD_NAMES", "along", "has_budget", "labels", "layer_name", "method_name", "part_of"]
+__all__ = ["FREE", "METHOD_NAMES", "along", "asked_for", "has_budget", "labels", "layer_name", "method_name", "part_of"]
 
 METHOD_NAMES = {
     "deep_r": "Deep R",
@@ -44,6 +44,11 @@ def has_budget(settings: Mapping[str, Any]) -> bool:
     return settings.get(along(settings)[0]) in (None, "auto")
 
 
+def asked_for(settings: Mapping[str, Any]) -> str:
+    """Return in words what a method that can have both was asked for: a number of synapses, or a strength."""
+    return "budget" if has_budget(settings) else f"fixed {along(settings)[0].replace('_', ' ')}"
+
+
 def layer_name(name: str) -> str:
     """Return the name of a layer without what all of them have."""
     return name.removesuffix(".weight")
@@ -72,7 +77,7 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
         others = [name for name in names if name not in along(settings)]
         curve = [method_name(settings), *(_said(name, settings) for name in others)]
         if strength in names and "sparsity" in names:  # some have a budget, others a strength
-            curve.append("budget" if has_budget(settings) else f"fixed {strength.replace('_', ' ')}")
+            curve.append(asked_for(settings))
         kept = [
             _said(name, settings)
             for name in along(settings)

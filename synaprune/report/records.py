@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError
-from synaprune.report.names import along, has_budget, labels, method_name, part_of
+from synaprune.report.names import along, asked_for, has_budget, labels, method_name, part_of
 from synaprune.train import results
 from synaprune.train.run import Run
 
@@ -106,7 +106,7 @@ def _tuned(records: Sequence[Record], curves: Sequence[str]) -> list[str]:
         if one_curve([records[index] for index in members]):
             name = method_name(records[members[0]].settings)
             if (method, not kind) in kinds:
-                name += ", budget" if kind else f", fixed {along(records[members[0]].settings)[0].replace('_', ' ')}"
+                name += f", {asked_for(records[members[0]].settings)}"
             for index in members:
                 found[index] = f"{sweep}: {name}" if len(sweeps) > 1 else name
     return found

@@ -16,10 +16,10 @@ from torch import nn
 from synaprune.budget import constant
 from synaprune.data import Dataset
 from synaprune.optim.rewirer import Rewirer
-from synaprune.train import checkpoint, schedule
+from synaprune.train import schedule
 from synaprune.train.epoch import evaluate_network, topology, train_epoch
 from synaprune.train.parallel import Team
-from synaprune.train.run import Run, versions
+from synaprune.train.run import Run
 from synaprune.train.settings import Settings
 
 __all__ = ["stops", "train_tail"]
@@ -95,6 +95,4 @@ def _write(
     tail.create(settings)
     for line in lines:
         tail.append(line)
-    state = {"epoch": settings.epochs, "settings": settings.to_mapping(), "versions": versions()}
-    state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
-    checkpoint.save(state, tail.checkpoint_path)
+    tail.save(settings, settings.epochs, network, optimizer)

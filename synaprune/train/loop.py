@@ -22,7 +22,7 @@ from synaprune.train import build, checkpoint, parallel, schedule
 from synaprune.train.board import Board
 from synaprune.train.descent import train_tail
 from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
-from synaprune.train.run import Run, versions
+from synaprune.train.run import Run
 from synaprune.train.settings import Settings
 
 __all__ = ["evaluate", "train"]
@@ -198,9 +198,7 @@ def _finish(
     board.write(metrics, network, optimizer)
     # Metrics first: a line too many is cut on resume, a line too few could not be made up.
     run.append(metrics)
-    state = {"epoch": metrics["epoch"], "settings": settings.to_mapping(), "versions": versions()}
-    state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
-    checkpoint.save(state, run.checkpoint_path)
+    run.save(settings, metrics["epoch"], network, optimizer)
     return metrics
 
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 import synaprune
 from synaprune.errors import UsageError
@@ -173,6 +175,17 @@ class Run:
             if not isinstance(state.get(name), kind):
                 raise UsageError(f"checkpoint '{self.checkpoint_path}' holds no {name}; {checkpoint.REMEDY}")
         return state
+
+    def save(self, settings: Settings, epoch: int, network: nn.Module, optimizer: Optimizer) -> None:
+        """Write the state at the end of an epoch, which `state` reads.
+
+        Raises:
+            MachineError: the disk is full; the previous checkpoint stays.
+
+        """
+        state = {"epoch": epoch, "settings": settings.to_mapping(), "versions": versions()}
+        state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+        checkpoint.save(state, self.checkpoint_path)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return one dictionary per finished epoch; a last line that a kill left half-written is passed over.
