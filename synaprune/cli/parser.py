@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from synaprune.cli import commands
 from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import Settings, expected, metavar, switch
+from synaprune.train.fields import expected, metavar, switch
+from synaprune.train.settings import Settings
 
 __all__ = ["make_parser"]
 
@@ -71,11 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Settings):
         if field.name in GROUPS:
             group = train.add_argument_group(GROUPS[field.name])
-        word = metavar(field.name)
-        values = "" if word.startswith("{") else f" ({expected(field.name)})"  # else the word says it
+        word = metavar(field)
+        values = "" if word.startswith("{") else f" ({expected(field)})"  # else the word says it
         text = f"{field.metadata['help']}{values} [{_shown(field.default)}]".replace("%", "%%")
         flag: dict[str, Any] = {"metavar": word}
-        if switch(field.name):
+        if switch(field):
             flag = {"action": argparse.BooleanOptionalAction}
         name = "--" + field.name.replace("_", "-")
         group.add_argument(name, dest=field.name, default=argparse.SUPPRESS, help=text, **flag)

@@ -87,9 +87,13 @@ class _AllSteps(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, v: Tensor, steps: int | None, tau: float, threshold: float, alpha: float
     ) -> tuple[Tensor, Tensor]:
+        if torch.compiler.is_compiling():
+            # The compiler computes anew in backward what is cheap: it saves currents instead of all that follows.
+            ctx.save_for_backward(x, v)
+            ctx.settings = (steps, tau, threshold, alpha)
+            return _forward_traced(x, v, *ctx.settings)[:2]
         xs = x.unbind() if steps is None else (x,) * steps
-        run = _forward_traced if torch.compiler.is_compiling() else _forward_in_place
-        spikes, v, bends = run(xs, v, tau, threshold, alpha, any(ctx.needs_input_grad))
+        spikes, v, bends = _forward_in_place(xs, v, tau, threshold, alpha, any(ctx.needs_input_grad))
         ctx.save_for_backward(spikes, bends)
         ctx.settings = (tau, alpha, steps is not None)
         return spikes, v
@@ -108,7 +112,7 @@ def _forward_in_place(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     # One block for both. As two, malloc returns them to the system after each training step, and fetching them
     # anew page by page costs a quarter of the step (MNIST net, batch 128).
-    spikes, *bends = v.new_empty((1 + grad, len(xs), *v.shape))
+    spikes, *bends = _like(v, 1 + grad, len(xs))
     v, h, one = v.clone(), torch.empty_like(v), v.new_ones(())
     for t, x in enumerate(xs):
         torch.sub(x, v, out=h).div_(tau).add_(v)
@@ -129,7 +133,7 @@ def _backward_in_place(
     alpha: float,
     constant: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad = grad_v.clone()
+    grad = torch.empty_like(spikes[0]).copy_(grad_v)
     grad_x = torch.zeros_like(grad) if constant else torch.empty_like(spikes)
     for t in reversed(range(len(spikes))):
         grad.addcmul_(grad, spikes[t], value=-1.0).addcdiv_(grad_spikes[t], bends[t], value=alpha / 2)
@@ -141,33 +145,42 @@ def _backward_in_place(
     return grad_x, grad
 
 
+def _like(x: Tensor, *count: int) -> Tensor:
+    """Return an empty `[*count, *x.shape]` of many tensors in the layout of `x`: maps may lie channels last."""
+    layout = torch.empty_like(x)
+    strides = [math.prod(count[i + 1 :]) * x.numel() for i in range(len(count))]
+    return x.new_empty(math.prod(count) * x.numel()).as_strided((*count, *x.shape), (*strides, *layout.stride()))
+
+
 def _forward_traced(
-    xs: Sequence[Tensor], v: Tensor, tau: float, threshold: float, alpha: float, grad: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    x: Tensor, v: Tensor, steps: int | None, tau: float, threshold: float, alpha: float
+) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     spikes, bends = [], []
-    for x in xs:
-        h = _pin(v + (x - v) / tau)
+    for current in x.unbind() if steps is None else (x,) * steps:
+        h = _pin(v + (current - v) / tau)
         spikes.append((h >= threshold).to(h.dtype))
         bends.append(1 + (math.pi * alpha / 2 * (h - threshold)).square())
         v = h * (1 - spikes[-1])
-    return torch.stack(spikes), v, torch.stack(bends) if grad else None
+    return torch.stack(spikes), v, spikes, bends
 
 
 def _backward_traced(
     grad_spikes: Tensor,
     grad_v: Tensor,
-    spikes: Tensor,
-    bends: Tensor,
+    x: Tensor,
+    v: Tensor,
+    steps: int | None,
     tau: float,
+    threshold: float,
     alpha: float,
-    constant: bool,
 ) -> tuple[Tensor, Tensor]:
+    *_, spikes, bends = _forward_traced(x, v, steps, tau, threshold, alpha)
     grad, grads = grad_v, []
     for t in reversed(range(len(spikes))):
         grad = _pin(grad * (1 - spikes[t]) + grad_spikes[t] * (alpha / 2) / bends[t])
         grads.append(grad / tau)
         grad = grad * (1 - 1 / tau)
-    return functools.reduce(torch.add, grads) if constant else torch.stack(grads[::-1]), grad
+    return functools.reduce(torch.add, grads) if steps else torch.stack(grads[::-1]), grad
 
 
 def _pin(x: Tensor) -> Tensor:

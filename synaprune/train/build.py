@@ -66,7 +66,8 @@ def environment(settings: Settings, where: torch.device) -> Iterator[None]:
             if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
             raise MachineError(
-                f"not enough memory on device '{where}'; lower --batch-size, --width or --time-steps"
+                f"not enough memory on device '{where}' for batches of {settings.batch_size}; lower --batch-size,"
+                " --width or --time-steps"
             ) from error
         finally:
             torch.set_num_threads(threads)
@@ -89,7 +90,7 @@ def model(settings: Settings, data: Dataset) -> nn.Module:
     shape: dict[str, float]
     if settings.model == "cnn":
         shape = {"in_channels": channels, "channels": settings.width, "image_size": height}
-        shape["dropout"] = settings.dropout
+        shape |= {"dropout": settings.dropout, "recompute": settings.recompute}
     else:
         shape = {"inputs": data.train_images[0].numel(), "hidden": settings.width}
     torch.manual_seed(settings.seed)

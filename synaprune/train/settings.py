@@ -6,16 +6,13 @@ This file imports neither torch nor anything that does, so that `synaprune --hel
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-import operator
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from synaprune.errors import UsageError, nearest
+from synaprune.train.fields import convert, setting
 
-__all__ = ["Settings", "convert", "expected", "metavar", "methods_of", "setting", "switch"]
+__all__ = ["FIELDS", "Settings", "methods_of"]
 
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
@@ -27,28 +24,6 @@ NOISY = ("deep_r", "soft_deep_r")  # methods whose synapses diffuse
 BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, *NOISY, "static"}))  # methods that can be asked for a sparsity
 COURSE = ("schedule", "schedule_pause", "schedule_flat")
 BUDGET = ("allocation", *COURSE, "period", "floor")  # beside the sparsity
-
-
-def setting(
-    default: Any,
-    text: str,
-    *,
-    choices: tuple[str, ...] = (),
-    above: float | None = None,
-    at_least: float | None = None,
-    below: float | None = None,
-    at_most: float | None = None,
-    fixed: bool = True,
-    methods: tuple[str, ...] = (),
-) -> Any:
-    """Declare one setting: its default, help text and allowed values.
-
-    `fixed` ones may not change on resume; one with `methods` has no meaning for others.
-    """
-    bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
-    bounds = {words: bound for words, bound in bounds.items() if bound is not None}
-    metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed, "methods": methods}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,12 +201,15 @@ class Settings:
     seed: int = setting(0, "seed of everything random", at_least=0, below=2**63)
     precision: str = setting("fp32", "bf16 computes the network in bfloat16", choices=("bf16", "fp32"))
     compile: bool = setting(False, "compile the network with torch.compile")
+    recompute: bool = setting(
+        False, "compute the cnn's maps anew in backward instead of keeping them: less memory, more time", fixed=False
+    )
     device: str = setting("auto", "cpu, cuda, cuda:1, …; auto takes a GPU where there is one", fixed=False)
     threads: int = setting(0, "CPU threads; 0 leaves the choice to torch", at_least=0, at_most=4096, fixed=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, convert(field.name, getattr(self, field.name)))
+            object.__setattr__(self, field.name, convert(field, getattr(self, field.name)))
         for name, value in vars(self).items():
             owners = methods_of(name)
             if value is not None and owners and self.method not in owners:
@@ -242,6 +220,10 @@ class Settings:
         self._check_budget()
         if self.model == "mlp" and self.dropout:
             raise UsageError("setting 'dropout' belongs to model cnn; the mlp has none")
+        if self.recompute and (self.model == "mlp" or self.compile):
+            raise UsageError(
+                "setting 'recompute' belongs to model cnn and goes without 'compile', which does so where it pays"
+            )
         if self.task == "digits" and (self.augment or self.augment_end):
             raise UsageError("setting 'augment' must be 0 for task digits, which has no augmentation")
         if self.fade_start > self.fade_end:
@@ -336,109 +318,10 @@ class Settings:
         return None
 
 
-def expected(name: str) -> str:
-    """Say in words what setting `name` may be.
-
-    >>> expected("dropout")
-    'a number of at least 0 and below 1'
-    """
-    metadata, kinds = Settings.__dataclass_fields__[name].metadata, _kinds(name)
-    bounds = " and ".join(f"{words} {bound}" for words, bound in metadata["bounds"].items())
-    options = [
-        words
-        for kind, words in (
-            (bool, "true or false"),
-            (int, f"a whole number {bounds}"),
-            (float, f"a number {bounds}"),
-            (tuple, "a list of names" if name == "exclude" else f"a list of numbers {bounds}"),
-        )
-        if kind in kinds
-    ]
-    if metadata["choices"]:
-        options += metadata["choices"]
-    elif str in kinds:
-        options.append("a name")
-    if type(None) in kinds:
-        options.append("none")
-    options = [option.strip() for option in options]
-    return " or ".join(filter(None, (", ".join(options[:-1]), options[-1])))
-
-
-def metavar(name: str) -> str:
-    """Return the word that stands for the value of a setting in `--help`.
-
-    >>> metavar("model"), metavar("width"), metavar("alpha")
-    ('{cnn,mlp}', 'N', 'X')
-    """
-    kinds = _kinds(name)
-    for kind, word in ((int, "N"), (float, "X"), (tuple, "NAMES" if name == "exclude" else "X,X,…")):
-        if kind in kinds:
-            return word
-    choices = Settings.__dataclass_fields__[name].metadata["choices"]
-    return f"{{{','.join(choices)}}}" if choices else "NAME"
-
-
-def switch(name: str) -> bool:
-    """Return whether a setting is on or off."""
-    return bool in _kinds(name)
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 
 def methods_of(name: str) -> tuple[str, ...]:
     """Return the methods to which a setting belongs; none for one that all have, and for unknown ones."""
-    field = Settings.__dataclass_fields__.get(name)
+    field = FIELDS.get(name)
     return () if field is None else field.metadata["methods"]
-
-
-def convert(name: str, value: object) -> Any:
-    """Return `value` as the type of setting `name`; strings are read as the command line writes them.
-
-    >>> convert("lr", "1e-2"), convert("alpha", "auto"), convert("sparsity", "none")
-    (0.01, 'auto', None)
-    """
-    metadata, kinds = Settings.__dataclass_fields__[name].metadata, _kinds(name)
-    if type(None) in kinds and (value is None or value == "none"):
-        return None
-    if tuple in kinds:
-        parts = value.split(",") if isinstance(value, str) else value
-        if isinstance(parts, (list, tuple)) and name == "exclude" and all(isinstance(part, str) for part in parts):
-            return tuple(part.strip() for part in parts if part.strip())
-        if isinstance(parts, (list, tuple)) and name != "exclude":
-            numbers = [_number(float, part) for part in parts]
-            if all(number is not None and _within(number, metadata["bounds"]) for number in numbers):
-                return tuple(numbers)
-    if bool in kinds and (isinstance(value, bool) or value in ("true", "false")):
-        return value in (True, "true")
-    for kind in (int, float):
-        if kind in kinds and not isinstance(value, bool):
-            number = _number(kind, value)
-            if number is not None and _within(number, metadata["bounds"]):
-                return number
-    if str in kinds and isinstance(value, str) and value in (metadata["choices"] or (value,)):
-        return value
-    hint = nearest(value, metadata["choices"]) if isinstance(value, str) else ""
-    raise UsageError(f"setting '{name}' must be {expected(name)}, not {value!r}{hint}")
-
-
-@functools.cache
-def _kinds(name: str) -> tuple[type, ...]:
-    """Return the plain types of a field: `float | None` gives `(float, NoneType)`."""
-    hint = get_type_hints(Settings)[name]
-    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return tuple(get_origin(member) or member for member in members)
-
-
-def _number(kind: type, value: object) -> Any:
-    """Return `value` as a finite number of this kind, or None; an int setting takes no fraction."""
-    if not isinstance(value, str | int | float) or (kind is int and isinstance(value, float)):
-        return None
-    try:
-        number = kind(value)
-        return number if math.isfinite(number) else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _within(number: float, bounds: Mapping[str, float]) -> bool:
-    """Whether a number keeps its bounds."""
-    tests = {"above": operator.gt, "of at least": operator.ge, "below": operator.lt, "at most": operator.le}
-    return all(tests[words](number, bound) for words, bound in bounds.items())

@@ -36,7 +36,8 @@ from typing import Any
 
 from synaprune.errors import UsageError, nearest
 from synaprune.train import recipes, results
-from synaprune.train.settings import Settings, convert
+from synaprune.train.fields import convert
+from synaprune.train.settings import FIELDS, Settings
 
 __all__ = ["Point", "Sweep", "flag", "read"]
 
@@ -169,7 +170,7 @@ def _text(path: Path) -> str:
 def _check_keys(content: Mapping[str, Any]) -> None:
     """Check the top level of the file: known keys, each of its kind."""
     for key in content:
-        if key in Settings.__dataclass_fields__:
+        if key in FIELDS:
             raise UsageError(f"setting '{key}' stands alone; move it into [settings] or [[points]]")
         if key not in KEYS:
             raise UsageError(f"unknown key '{key}'{nearest(key, KEYS) or '; there are ' + ', '.join(KEYS)}")
@@ -228,12 +229,12 @@ def _converted(table: object, where: str) -> dict[str, Any]:
         for name in table:
             if name in ("seed", "seeds", "name"):
                 raise UsageError(f"'{name}' cannot be given here; a list 'seeds' and, in [[points]], 'name' can")
-            if name not in Settings.__dataclass_fields__:
-                hint = nearest(name, Settings.__dataclass_fields__) or "; `synaprune train --help` lists all"
+            if name not in FIELDS:
+                hint = nearest(name, FIELDS) or "; `synaprune train --help` lists all"
                 raise UsageError(f"unknown setting '{name}'{hint}")
-        values = {name: convert(name, value) for name, value in table.items()}
+        values = {name: convert(FIELDS[name], value) for name, value in table.items()}
         for name, value in values.items():
-            if convert(name, _word(value)) != value:
+            if convert(FIELDS[name], _word(value)) != value:
                 raise UsageError(
                     f"setting '{name}' cannot be {table[name]!r}, which no flag of the command line can say"
                 )
@@ -251,7 +252,7 @@ def _seeds(seeds: object) -> list[int]:
     """Return a list of seeds, checked."""
     if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
         raise UsageError(f"'seeds' must be a list of different whole numbers, not {seeds!r}")
-    return [convert("seed", seed) for seed in seeds]
+    return [convert(FIELDS["seed"], seed) for seed in seeds]
 
 
 def _check_names(points: tuple[Point, ...]) -> None:

@@ -9,7 +9,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from synaprune.errors import UsageError
-from synaprune.models import MODELS, SpikingCNN
+from synaprune.models import LIF, MODELS, SpikingCNN
 
 
 def plain_loop(net: SpikingCNN, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -162,3 +162,40 @@ def test_fast_and_slow_train_alike() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         SpikingCNN(**settings)
+
+
+def test_recomputed_maps_change_nothing_but_the_memory() -> None:
+    nets = [lively(SpikingCNN(channels=8, T=4, gain=3.0, image_size=16, recompute=again)) for again in (False, True)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    kept = []
+    for net in nets:
+        stored = {}
+
+        def remember(tensor: Tensor, stored: dict[int, int] = stored) -> Tensor:
+            stored[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        torch.manual_seed(1)
+        for _ in range(2):
+            with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+                loss = net(images(16)).current.square().sum()
+            loss.backward()
+        kept.append(sum(stored.values()))
+    for ours, again in zip(nets[0].parameters(), nets[1].parameters()):
+        assert again.grad.abs().max() > 0
+        assert torch.equal(ours.grad, again.grad)
+    for name, buffer in nets[0].named_buffers():
+        assert torch.equal(buffer, nets[1].get_buffer(name)), name
+    assert kept[1] < 0.7 * kept[0]
+
+
+def test_maps_lie_channels_last() -> None:
+    net = lively(SpikingCNN(channels=8, T=2, image_size=16))
+    seen = []
+    for module in net.modules():
+        if isinstance(module, LIF):
+            module.register_forward_hook(lambda module, inputs, spikes: seen.append(spikes))
+    net(images(3))
+    maps = [spikes for spikes in seen if spikes.dim() == 5]
+    assert len(maps) == 6
+    assert all(spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) for spikes in maps)

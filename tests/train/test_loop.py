@@ -292,7 +292,7 @@ def test_a_gradient_that_is_not_finite_says_when_and_leaves_the_folder_free(tmp_
 
 
 def test_a_network_too_large_for_the_memory(tmp_path):
-    with pytest.raises(MachineError, match="not enough memory on device 'cpu'; lower --batch-size, --width or --time"):
+    with pytest.raises(MachineError, match="device 'cpu' for batches of 128; lower --batch-size, --width or --time"):
         train(dataclasses.replace(SMALL, model="cnn", width=1_000_000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -13,7 +13,8 @@ from synaprune.data import DATASETS
 from synaprune.errors import UsageError
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
-from synaprune.train.settings import BUDGET, Settings, expected, metavar, switch
+from synaprune.train.fields import expected, metavar, switch
+from synaprune.train.settings import BUDGET, Settings
 
 # For every setting a value that is not its default, as TOML writes it and as the command line does.
 SAMPLES = {
@@ -63,12 +64,14 @@ SAMPLES = {
     "seed": ("7", "7"),
     "precision": ('"bf16"', "bf16"),
     "compile": ("true", None),
+    "recompute": ("true", None),
     "device": ('"cpu"', "cpu"),
     "threads": ("1", "1"),
 }
 # What some settings need beside them to make sense.
 COMPANIONS = {
     "dropout": {"model": "cnn"},
+    "recompute": {"model": "cnn"},
     "augment": {"task": "mnist"},
     "augment_end": {"task": "mnist"},
     **{name: {"sparsity": 0.9} for name in BUDGET},
@@ -109,10 +112,10 @@ def test_every_flag_shows_its_help_and_default(capsys):
         make_parser().parse_args(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(Settings):
-        word = metavar(field.name)
-        values = "" if word.startswith("{") else f" ({expected(field.name)})"
+        word = metavar(field)
+        values = "" if word.startswith("{") else f" ({expected(field)})"
         assert f"{field.metadata['help']}{values} [" in shown.replace("- ", "-")
-        assert switch(field.name) or f"--{field.name.replace('_', '-')} {word} " in shown
+        assert switch(field) or f"--{field.name.replace('_', '-')} {word} " in shown
 
 
 @pytest.mark.parametrize(("field", "known"), [("task", DATASETS), ("model", MODELS), ("method", METHODS)])
