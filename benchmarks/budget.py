@@ -34,11 +34,13 @@ def share(network: str, batch: int, repeats: int) -> float:
     """Time both, print them, and return the share of a training step."""
     settings = NETWORKS[network]
     batch, repeats = batch or settings["batch"], repeats or settings["repeats"]
-    net = build(Namespace(model=settings["model"], width=settings["width"], time_steps=8), fast=True)
+    net = build(
+        Namespace(model=settings["model"], width=settings["width"], time_steps=8, device="cpu", recompute=False)
+    )
     torch.manual_seed(1)
     x = torch.randn(batch, *settings["image"])
     y = F.one_hot(torch.randint(10, (batch,)), 10).float()
-    step = training_step(net, x, y, "grad_r", compiled=False)
+    step = training_step(net, x, y, "grad_r")
     step()
     optimizer = GradR(net, lr=1e-3, sparsity=0.98, schedule=constant(steps=1))
     optimizer.step()  # the gradients of the step above

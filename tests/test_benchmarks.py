@@ -32,7 +32,19 @@ def test_optimizer_step():
 
 @pytest.mark.slow
 def test_train_step():
-    assert re.search(r"ratio", run("train_step.py", "--width=50", "--batch=16", "--repeats=3"))
+    printed = run("train_step.py", "--width=50", "--batch=16", "--repeats=3")
+    assert re.search(r"step by step +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+\n", printed)
+    assert "parts: data" in printed
+
+
+@pytest.mark.slow
+def test_train_step_with_a_budget_in_bfloat16():
+    options = (
+        "--model=cnn --width=4 --batch=4 --time-steps=2 --repeats=3 --precision=bf16 --method=grad_r --sparsity=0.9"
+    )
+    printed = run("train_step.py", *options.split())
+    assert re.search(r"budget [\d.]+ \([\d.]+ once in 16 steps\)", printed)
+    assert re.search(r"[\d,]+ samples per second, [\d,]+ MB at the peak", printed)
 
 
 @pytest.mark.slow

@@ -58,11 +58,13 @@ class LIF(neuron.LIFNode):
         """
         if not self._is_plain():
             return super().multi_step_forward(x if steps is None else x.expand(steps, *x.shape))
-        current = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        (v,) = self.materialize_states((current if steps is None else current[None],), (self.v,), "m")
+        first = x[:1] if steps is None else x[None]
+        if x.dtype in (torch.bfloat16, torch.float16):
+            first = torch.empty_like(first, dtype=torch.float32)
+        (v,) = self.materialize_states((first,), (self.v,), "m")
         alpha = self.surrogate_function.alpha
-        spikes, self.v = _AllSteps.apply(current, v, steps, self.tau, self.v_threshold, alpha)
-        return spikes.to(x.dtype)
+        spikes, self.v = _AllSteps.apply(x, v, steps, self.tau, self.v_threshold, alpha)
+        return spikes
 
     def _is_plain(self) -> bool:
         f = self.surrogate_function
@@ -110,18 +112,20 @@ class _AllSteps(torch.autograd.Function):
 def _forward_in_place(
     xs: Sequence[Tensor], v: Tensor, tau: float, threshold: float, alpha: float, grad: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    # One block for both. As two, malloc returns them to the system after each training step, and fetching them
-    # anew page by page costs a quarter of the step (MNIST net, batch 128).
-    spikes, *bends = _like(v, 1 + grad, len(xs))
-    v, h, one = v.clone(), torch.empty_like(v), v.new_ones(())
+    same = xs[0].dtype == v.dtype
+    spikes, bends = _buffers(xs[0], v, len(xs), grad)
+    v, h, wide, one = v.clone(), torch.empty_like(v), torch.empty_like(v), v.new_ones(())
     for t, x in enumerate(xs):
-        torch.sub(x, v, out=h).div_(tau).add_(v)
-        torch.ge(h, threshold, out=spikes[t])
-        if grad:
+        spike = spikes[t] if same else wide
+        torch.sub(x if same else wide.copy_(x), v, out=h).div_(tau).add_(v)
+        torch.ge(h, threshold, out=spike)
+        if bends is not None:
             torch.sub(h, threshold, out=v)
-            torch.addcmul(one, v, v, value=(math.pi * alpha / 2) ** 2, out=bends[0][t])
-        torch.addcmul(h, h, spikes[t], value=-1.0, out=v)
-    return spikes, v, bends[0] if grad else None
+            torch.addcmul(one, v, v, value=(math.pi * alpha / 2) ** 2, out=bends[t])
+        torch.addcmul(h, h, spike, value=-1.0, out=v)
+        if not same:
+            spikes[t].copy_(spike)
+    return spikes, v, bends
 
 
 def _backward_in_place(
@@ -133,16 +137,28 @@ def _backward_in_place(
     alpha: float,
     constant: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad = torch.empty_like(spikes[0]).copy_(grad_v)
+    same = spikes.dtype == bends.dtype
+    grad, wide = torch.empty_like(bends[0]).copy_(grad_v), torch.empty_like(bends[0])
     grad_x = torch.zeros_like(grad) if constant else torch.empty_like(spikes)
     for t in reversed(range(len(spikes))):
-        grad.addcmul_(grad, spikes[t], value=-1.0).addcdiv_(grad_spikes[t], bends[t], value=alpha / 2)
+        grad.addcmul_(grad, spikes[t] if same else wide.copy_(spikes[t]), value=-1.0)
+        grad.addcdiv_(grad_spikes[t] if same else wide.copy_(grad_spikes[t]), bends[t], value=alpha / 2)
         if constant:
             grad_x.add_(grad, alpha=1 / tau)
         else:
-            torch.mul(grad, 1 / tau, out=grad_x[t])
+            grad_x[t].copy_(torch.mul(grad, 1 / tau, out=wide))
         grad.mul_(1 - 1 / tau)
-    return grad_x, grad
+    return grad_x.to(spikes.dtype), grad
+
+
+def _buffers(x: Tensor, v: Tensor, steps: int, grad: bool) -> tuple[Tensor, Tensor | None]:
+    """Return room for all steps' spikes, which have the type of the currents, and bends, which have the potential's."""
+    if x.dtype != v.dtype:
+        return _like(x, steps), _like(v, steps) if grad else None
+    # One block for both. As two, malloc returns them to the system after each training step, and fetching them
+    # anew page by page costs a quarter of the step (MNIST net, batch 128).
+    spikes, *bends = _like(v, 1 + grad, steps)
+    return spikes, bends[0] if grad else None
 
 
 def _like(x: Tensor, *count: int) -> Tensor:
@@ -157,11 +173,11 @@ def _forward_traced(
 ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     spikes, bends = [], []
     for current in x.unbind() if steps is None else (x,) * steps:
-        h = _pin(v + (current - v) / tau)
+        h = _pin(v + (current.to(v.dtype) - v) / tau)
         spikes.append((h >= threshold).to(h.dtype))
         bends.append(1 + (math.pi * alpha / 2 * (h - threshold)).square())
         v = h * (1 - spikes[-1])
-    return torch.stack(spikes), v, spikes, bends
+    return torch.stack(spikes).to(x.dtype), v, spikes, bends
 
 
 def _backward_traced(
@@ -177,10 +193,10 @@ def _backward_traced(
     *_, spikes, bends = _forward_traced(x, v, steps, tau, threshold, alpha)
     grad, grads = grad_v, []
     for t in reversed(range(len(spikes))):
-        grad = _pin(grad * (1 - spikes[t]) + grad_spikes[t] * (alpha / 2) / bends[t])
+        grad = _pin(grad * (1 - spikes[t]) + grad_spikes[t].to(grad.dtype) * (alpha / 2) / bends[t])
         grads.append(grad / tau)
         grad = grad * (1 - 1 / tau)
-    return functools.reduce(torch.add, grads) if steps else torch.stack(grads[::-1]), grad
+    return (functools.reduce(torch.add, grads) if steps else torch.stack(grads[::-1])).to(x.dtype), grad
 
 
 def _pin(x: Tensor) -> Tensor:

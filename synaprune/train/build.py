@@ -31,12 +31,12 @@ def device(settings: Settings) -> torch.device:
     """Return the device that `settings.device` names.
 
     Raises:
-        UsageError: there is no such device on this machine.
+        UsageError: there is no such device on this machine, or it cannot compute in bfloat16 as asked.
 
     """
     name = settings.device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(name)
         torch.empty(0, device=found)
@@ -44,6 +44,8 @@ def device(settings: Settings) -> torch.device:
             raise NotImplementedError(f"a network on '{found.type}'")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"there is no device '{name}' on this machine; give --device cpu") from error
+    if settings.precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        raise UsageError(f"the GPU '{torch.cuda.get_device_name(found)}' knows no bfloat16; give --precision fp32")
     return found
 
 

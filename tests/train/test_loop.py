@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 from synaprune.optim import METHODS, GradR
-from synaprune.train import checkpoint
+from synaprune.train import build, checkpoint
 from synaprune.train.board import Board
 from synaprune.train.epoch import objective
 from synaprune.train.loop import evaluate, train
@@ -215,6 +215,17 @@ def test_settings_that_cannot_work_leave_no_folder(tmp_path):
         assert sentence in str(raised.value)
         assert "\n" not in str(raised.value)
     assert not folder.exists()
+
+
+def test_bfloat16_needs_a_gpu_that_knows_it(monkeypatch):
+    # No GPU is needed to ask: the older half of them answers no.
+    monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX")
+    settings = dataclasses.replace(SMALL, device="cuda", precision="bf16")
+    with pytest.raises(UsageError, match="the GPU 'GTX' knows no bfloat16; give --precision fp32"):
+        build.device(settings)
+    assert build.device(dataclasses.replace(settings, precision="fp32")).type == "cuda"
 
 
 @pytest.fixture
