@@ -218,11 +218,11 @@ def main() -> int:
     torch.manual_seed(1)
     images = torch.randint(256, (8 * args.batch, *defaults["image"]), dtype=torch.uint8, device=device)
     generator = torch.Generator(device).manual_seed(2)
-    channels = [0.5] * defaults["image"][0]
+    mean = (0.5,) * defaults["image"][0]
 
     def batch() -> Tensor:
         chosen = torch.randperm(len(images), generator=generator, device=device)[: args.batch]
-        return normalize(defaults["augment"](images[chosen], 1.0, generator), channels, [c / 2 for c in channels])
+        return normalize(defaults["augment"](images[chosen], 1.0, generator), mean, mean)
 
     x, y = batch(), F.one_hot(torch.randint(10, (args.batch,), device=device), 10).float()
     half = args.precision == "bf16"

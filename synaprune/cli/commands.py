@@ -186,7 +186,8 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
 
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"argument --jobs: must be at least 1, not {options.jobs}")
-    plan = sweep.read(options.file)
+    changes = dict(change.partition("=")[::2] for change in options.set)
+    plan = sweep.read(options.file, changes, options.results)
     if options.table:
         print(results.markdown(results.summary(plan.found())))
         return

@@ -146,6 +146,15 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--jobs", metavar="N", type=int, help="points side by side [as many as fill the processor]")
     sweep.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
     sweep.add_argument("--runs", metavar="DIR", type=Path, default=Path("runs"), help="folder of the runs [runs]")
+    sweep.add_argument("--results", metavar="DIR", type=Path, help="folder of the results [what the file says]")
+    sweep.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="change a setting of all points, such as epochs=1 to try a sweep out; with --runs and --results, so that"
+        " nothing mixes",
+    )
     instead = sweep.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="only list the points and where they stand")
     instead.add_argument("--table", action="store_true", help="only print the results that are there, in Markdown")

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from synaprune.data import files
 from synaprune.data.dataset import Dataset
+from synaprune.files import replacing
 
-__all__ = ["load"]
+__all__ = ["load", "unpack"]
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -63,6 +64,23 @@ def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
         # As everybody uses them: the mean deviation within an image. Over all pixels it is .2470 .2435 .2616.
         std=(0.2023, 0.1994, 0.2010),
     )
+
+
+def unpack(folder: str | Path) -> None:
+    """Replace the packed files in a folder by plain ones, which are read at once; one that is there is left alone.
+
+    Raises:
+        UsageError: a file is truncated or foreign.
+
+    """
+    for name in NAMES:
+        packed, plain = Path(folder, f"{name}.delta.xz"), Path(folder, name)
+        if packed.exists() and not plain.exists():
+            images, labels = _read(packed)
+            records = torch.cat([labels.to(torch.uint8)[:, None], images.flatten(1)], 1)
+            with replacing(plain) as file:
+                file.write(records.numpy().tobytes())
+        packed.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

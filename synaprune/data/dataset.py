@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -62,12 +63,26 @@ class Dataset:
             test_labels=self.train_labels[-count:],
         )
 
+    def first(self, count: int) -> Dataset:
+        """Return the first `count` images of each part, to try things out."""
+        return replace(
+            self,
+            train_images=self.train_images[:count],
+            train_labels=self.train_labels[:count],
+            test_images=self.test_images[:count],
+            test_labels=self.test_labels[:count],
+        )
+
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Return (images/255 − mean)/std per channel, float32, of uint8 images [N, C, H, W]."""
-    centre = 255 * torch.tensor(mean, device=images.device).view(-1, 1, 1)
-    width = 255 * torch.tensor(std, device=images.device).view(-1, 1, 1)
+    centre, width = _per_channel(mean, images.device), _per_channel(std, images.device)
     return images.to(torch.float32).sub_(centre).div_(width)
+
+
+@functools.cache  # to bring them to a GPU, it would have to be waited for at each step
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return 255 * torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

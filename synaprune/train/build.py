@@ -82,8 +82,10 @@ def seed(settings: Settings, epoch: int, stream: int) -> int:
 
 def dataset(settings: Settings, data_dir: str | Path | None, where: torch.device) -> Dataset:
     """Return the data on its device; with `holdout`, the test part is the validation set."""
-    whole = load(settings.task, data_dir)
-    return (whole.holdout(settings.holdout) if settings.holdout else whole).to(where)
+    data = load(settings.task, data_dir)
+    if settings.holdout:
+        data = data.holdout(settings.holdout)
+    return (data.first(settings.limit) if settings.limit else data).to(where)
 
 
 def model(settings: Settings, data: Dataset) -> nn.Module:

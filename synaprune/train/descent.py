@@ -22,19 +22,7 @@ from synaprune.train.parallel import Team
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
 
-__all__ = ["stops", "train_tail"]
-
-
-def stops(settings: Settings) -> dict[int, float]:
-    """Return after which epochs a tail branches off, and the sparsity of each.
-
-    >>> stops(Settings(sparsity=0.98, levels=(0.9, 0.95), tail=2, epochs=30))
-    {10: 0.9, 20: 0.95, 30: 0.98}
-    """
-    if settings.levels is None or settings.sparsity is None or settings.tail is None:
-        return {}
-    levels = (*settings.levels, settings.sparsity)
-    return {settings.epochs * (i + 1) // len(levels): level for i, level in enumerate(levels)}
+__all__ = ["train_tail"]
 
 
 def train_tail(
@@ -45,7 +33,7 @@ def train_tail(
     It depends on the trunk's state and the seed alone, so that one that was interrupted is made anew. The trunk is left
     as it is.
     """
-    sparsity = stops(settings).get(epoch)
+    sparsity = schedule.stops(settings).get(epoch)
     if sparsity is None:
         return
     own = _settings(settings, sparsity, epoch, data)

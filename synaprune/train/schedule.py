@@ -6,7 +6,7 @@ import math
 
 from synaprune.train.settings import Settings
 
-__all__ = ["augmentation", "learning_rate", "steps_per_epoch"]
+__all__ = ["augmentation", "learning_rate", "steps_per_epoch", "stops"]
 
 
 def steps_per_epoch(settings: Settings, count: int) -> int:
@@ -39,3 +39,15 @@ def augmentation(settings: Settings, step: int, steps_per_epoch: int) -> float:
     if progress >= settings.fade_end:
         return end
     return start + (end - start) * (progress - settings.fade_start) / (settings.fade_end - settings.fade_start)
+
+
+def stops(settings: Settings) -> dict[int, float]:
+    """Return after which epochs a tail branches off, and the sparsity of each.
+
+    >>> stops(Settings(sparsity=0.98, levels=(0.9, 0.95), tail=2, epochs=30))
+    {10: 0.9, 20: 0.95, 30: 0.98}
+    """
+    if settings.levels is None or settings.sparsity is None or settings.tail is None:
+        return {}
+    levels = (*settings.levels, settings.sparsity)
+    return {settings.epochs * (i + 1) // len(levels): level for i, level in enumerate(levels)}

@@ -198,6 +198,7 @@ class Settings:
     holdout: int = setting(
         0, "validate on this many last training images; the test set is then not touched", at_least=0
     )
+    limit: int = setting(0, "use this many first images of each part alone, to try things out; 0: all", at_least=0)
     seed: int = setting(0, "seed of everything random", at_least=0, below=2**63)
     precision: str = setting("fp32", "bf16 computes the network in bfloat16", choices=("bf16", "fp32"))
     compile: bool = setting(False, "compile the network with torch.compile")

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
-from synaprune.train import recipes, results
+from synaprune.train import recipes, results, schedule
 from synaprune.train.fields import convert
 from synaprune.train.settings import FIELDS, Settings
 
@@ -85,6 +85,13 @@ class Sweep:
         """Where the result of a point lies."""
         return self.results / f"{point.name}.json"
 
+    def tails(self, point: Point) -> dict[str, Path]:
+        """Where the results of the tails lie that branch off a point's descent, by the tails' folders."""
+        return {
+            f"{sparsity:g}": self.results / f"{point.label}-tail-{sparsity:g}-seed{point.settings.seed}.json"
+            for sparsity in schedule.stops(point.settings).values()
+        }
+
     def result(self, point: Point) -> dict[str, Any] | None:
         """Return the result of a point, None where there is none yet.
 
@@ -102,7 +109,11 @@ class Sweep:
 
     def found(self) -> list[dict[str, Any]]:
         """Return the results that are there, in the order of the points; raises as `result`, and where none is."""
-        found = [result for result in map(self.result, self.points) if result is not None]
+        found = []
+        for point in self.points:
+            result = self.result(point)
+            if result is not None:
+                found += [result, *(results.load(path) for path in self.tails(point).values() if path.exists())]
         if not found:
             raise UsageError(f"'{self.results}' holds no result of '{self.path}'; run `synaprune sweep {self.path}`")
         return found
@@ -112,8 +123,15 @@ class Sweep:
         return shlex.join(["synaprune", "train", self.recipe, *point.flags])
 
 
-def read(path: str | os.PathLike[str]) -> Sweep:
+def read(
+    path: str | os.PathLike[str], changes: Mapping[str, str] | None = None, folder: str | os.PathLike[str] | None = None
+) -> Sweep:
     """Return the sweep that a file describes, all its points checked.
+
+    Args:
+        path: the file.
+        changes: settings that all points have instead of the file's, as the command line writes them.
+        folder: where the results go instead of where the file says.
 
     Raises:
         UsageError: no such file, an unknown key, a bad value, an impossible combination, two points of one name.
@@ -130,17 +148,18 @@ def read(path: str | os.PathLike[str]) -> Sweep:
         _check_keys(content)
         name, recipe = _recipe(content.get("recipe"), path.parent)
         common = _converted(content["settings"], "[settings]") if "settings" in content else {}
+        changed = _converted(dict(changes or {}), "--set")
         seeds = _seeds(content["seeds"]) if "seeds" in content else [Settings.from_mapping(recipe).seed]
         ranked = [
             (rank, point)
             for number, table in enumerate(content.get("points", [{}]), 1)
-            for rank, point in _table(table, f"[[points]] {number}", recipe, common, seeds)
+            for rank, point in _table(table, f"[[points]] {number}", recipe, common, seeds, changed)
         ]
         points = tuple(point for _, point in sorted(ranked, key=lambda pair: pair[0]))
         _check_names(points)
     title = text.partition("\n")[0]
     title = title.lstrip("# ") if title.startswith("#") else path.stem
-    return Sweep(path, title, name, Path(content.get("results", Path("results", path.stem))), points)
+    return Sweep(path, title, name, Path(folder or content.get("results", Path("results", path.stem))), points)
 
 
 def flag(name: str, value: Any) -> str:
@@ -194,7 +213,12 @@ def _recipe(name: object, folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _table(
-    table: Mapping[str, Any], where: str, recipe: dict[str, Any], common: dict[str, Any], seeds: list[int]
+    table: Mapping[str, Any],
+    where: str,
+    recipe: dict[str, Any],
+    common: dict[str, Any],
+    seeds: list[int],
+    changed: dict[str, Any],
 ) -> Iterator[tuple[int, Point]]:
     """Yield the points of one table, each after the rank of its seed."""
     table = dict(table)
@@ -208,7 +232,7 @@ def _table(
     axes = {key: value if isinstance(value, list) else [value] for key, value in table.items()}
     for combination in itertools.product(*axes.values()):
         changes = _converted(dict(zip(axes, combination)), where)
-        flags = recipes.override(common, changes)
+        flags = recipes.override(recipes.override(common, changes), changed)
         values = recipes.override(recipe, flags)
         shown = {key: _word(value) for key, value in changes.items() if name is None or isinstance(table[key], list)}
         method = shown.pop("method", None if name else values.get("method", Settings.method))
@@ -244,7 +268,7 @@ def _converted(table: object, where: str) -> dict[str, Any]:
 def _word(value: Any) -> str:
     """Return a value of a setting as the command line is given it."""
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 

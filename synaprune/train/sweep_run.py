@@ -203,19 +203,26 @@ class _Child:
 
     def _keep(self) -> None:
         """Write the result, if it is what was asked for: the recipe may have been changed meanwhile."""
-        point, found = self._state.point, result(self._run.folder)
+        point = self._state.point
         name = point.settings.difference(self._run.settings())
         if name is not None:
             raise UsageError(
                 f"'{self._run.folder}' was trained with another '{name}' than the sweep began with; recipe or sweep"
                 " was changed meanwhile: delete the folder and run the sweep again"
             )
-        # Beyond the last epoch's figures: operations, energy, connectivity in its three definitions.
-        kept = self._run.evaluation(found["metrics"]["epoch"])
-        found["metrics"] |= kept or evaluate(self._run.folder, data_dir=self._data_dir)
-        record = {"point": point.label, "sweep": self._sweep.path.stem, "command": self._sweep.command(point)}
+        paths = self._sweep.tails(point)
+        for name, path in paths.items():
+            self._write(path, f"{point.label}-tail-{name}", Run(self._run.folder / "tails" / name))
+        self._write(self._sweep.result_path(point), point.label, self._run)  # last: it says that the point is done
+
+    def _write(self, path: Path, label: str, trained: Run) -> None:
+        """Write the result of a run, with operations, energy and the three definitions of connectivity."""
+        found = result(trained.folder)
+        kept = trained.evaluation(found["metrics"]["epoch"])
+        found["metrics"] |= kept or evaluate(trained.folder, data_dir=self._data_dir)
+        record = {"point": label, "sweep": self._sweep.path.stem, "command": self._sweep.command(self._state.point)}
         record |= {"commit": self._commit} if self._commit else {}
-        with replacing(self._sweep.result_path(point)) as file:
+        with replacing(path) as file:
             file.write(json.dumps({**record, **found}, indent=1).encode() + b"\n")
 
     def _fault(self, code: int) -> str:

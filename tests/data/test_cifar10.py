@@ -78,6 +78,20 @@ def test_plain_and_packed_files_are_read(folder, small):
     check(load("cifar10", folder.parent), small)
 
 
+def test_packed_files_are_unpacked_to_the_plain_ones(folder, small):
+    for name in cifar10.NAMES[:4]:
+        (folder / f"{name}.delta.xz").write_bytes(delta(small[name]))
+    (folder / cifar10.NAMES[4]).write_bytes(small[cifar10.NAMES[4]].tobytes())
+    cifar10.unpack(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(cifar10.NAMES[:5])
+    assert all((folder / name).read_bytes() == small[name].tobytes() for name in cifar10.NAMES[:5])
+    damaged = folder / f"{cifar10.NAMES[5]}.delta.xz"
+    damaged.write_bytes(delta(small[cifar10.NAMES[5]][:3]))
+    with pytest.raises(UsageError):
+        cifar10.unpack(folder)
+    assert damaged.exists()
+
+
 def test_the_published_archive_is_read_where_it_lies(folder, small):
     (folder / "cifar-10-binary.tar.gz").write_bytes(archive(small))
     check(load("cifar10", folder.parent), small)

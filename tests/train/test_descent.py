@@ -10,9 +10,9 @@ import torch
 from synaprune.optim import GradR
 from synaprune.report.records import gather
 from synaprune.train import checkpoint, descent
-from synaprune.train.descent import stops
 from synaprune.train.loop import train
 from synaprune.train.run import Run
+from synaprune.train.schedule import stops
 from synaprune.train.settings import Settings
 
 TRUNK = Settings(

@@ -61,6 +61,7 @@ SAMPLES = {
     "fade_start": ("0.4", "0.4"),
     "fade_end": ("0.8", "0.8"),
     "holdout": ("100", "100"),
+    "limit": ("1000", "1000"),
     "seed": ("7", "7"),
     "precision": ('"bf16"', "bf16"),
     "compile": ("true", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,21 @@ def test_the_shortest_file_is_the_recipe_itself(written):
     assert names(plan) == ["grad_r-seed0"]
     assert plan.points[0].settings == Settings(**recipes.read("digits/grad_r"))
     assert (plan.title, plan.results) == ("mine", Path("results/mine"))
+
+
+def test_settings_of_all_points_and_the_folder_of_results_can_be_changed(written):
+    written('recipe = "digits/grad_r"\n[[points]]\nepochs = [5, 6]\n[[points]]\nmethod = "dense"\n')
+    plan = read("mine.toml", {"epochs": "1", "augment": "0"}, "elsewhere")
+    assert names(plan) == ["grad_r-epochs-5-seed0", "grad_r-epochs-6-seed0", "dense-seed0"]
+    assert [point.settings.epochs for point in plan.points] == [1, 1, 1]
+    assert plan.results == Path("elsewhere")
+    assert "--epochs=1" in plan.command(plan.points[0])
+    for changes, sentence in (
+        ({"epoch": "1"}, "sweep 'mine.toml': --set: unknown setting 'epoch'; did you mean 'epochs'?"),
+        ({"epochs": ""}, "sweep 'mine.toml': --set: setting 'epochs' must be a whole number of at least 1 and at most"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(sentence)):
+            read("mine.toml", changes)
 
 
 def test_every_list_is_crossed_with_every_other_in_the_order_of_the_table(written):

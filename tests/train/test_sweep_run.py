@@ -294,3 +294,28 @@ def test_a_killed_sweep_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
         assert record["settings"] == killed[name]["settings"]
         assert record["command"] == killed[name]["command"]
     assert whole["grad_r-alpha-0.1-seed0.json"]["metrics"]["connectivity"] < 0.9
+
+
+def test_the_tails_of_a_descent_are_results_too(tmp_path):
+    file = tmp_path / "fall.toml"
+    settings = "width = 16\ntime_steps = 2\nlevels = [0.5]\nsparsity = 0.8\ntail = 1\nwarmup = 0\n"
+    file.write_text(f"{HEAD}{settings}[[points]]\nname = 'fall'\n")
+    folders = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    command(file, *folders)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "fall-seed0.json",
+        "fall-tail-0.5-seed0.json",
+        "fall-tail-0.8-seed0.json",
+    ]
+    rows = [line.split("|")[1:4] for line in command(file, *folders, "--table").splitlines()[2:]]
+    assert [row[0].strip() for row in rows] == ["fall", "fall-tail-0.5", "fall-tail-0.8"]
+    assert [row[2].strip() for row in rows] == ["20.02 %", "50.00 %", "20.02 %"]
+
+
+def command(file, *arguments):
+    """What `synaprune sweep` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "synaprune", "sweep", file, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
