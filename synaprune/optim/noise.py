@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 
 from synaprune.budget import ALLOCATIONS, Plan, constant, largest
 from synaprune.errors import UsageError
-from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
+from synaprune.optim.budgeted import Sparsity, budget_options
+from synaprune.optim.draws import Draws
 from synaprune.optim.groups import Group, Params, State
 
 __all__ = ["NOISES", "PER_LAYER", "Noisy", "gaussian", "generator", "lots", "scale", "uniform"]
@@ -67,7 +68,7 @@ def uniform(count: int, device: torch.device, *key: int) -> tuple[Tensor, float]
 NOISES: dict[str, Callable[..., tuple[Tensor, float]]] = {"gaussian": gaussian, "uniform": uniform}
 
 
-class Noisy(Budgeted):
+class Noisy(Draws):
     """Base class of the methods whose synapses diffuse, and that begin with synapses drawn by lot.
 
     Options of its groups are the rate `alpha` of the L1 drift −η·α and the `temperature` T of the noise √(2ηT)·ν.
@@ -94,14 +95,6 @@ class Noisy(Budgeted):
         self._plans: dict[int, tuple[Any, Plan]] = {}
         budget = budget_options(sparsity, constant(steps=1), allocation, 1, 0.0)
         super().__init__(params, {**budget, **options}, base, {"lr": lr, **base_options}, include, exclude, compiled)
-        for group in self._rewiring_groups():
-            self._draw(group)
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group as any torch optimizer does, and draw its synapses."""
-        super().add_param_group(param_group)
-        if hasattr(self, "_versions") and self.param_groups[-1]["rewire"]:  # else the optimizer is being made
-            self._draw(self.param_groups[-1])
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         return {**super()._start(weight, group, seed), "seed": seed}
@@ -112,7 +105,6 @@ class Noisy(Budgeted):
 
     @torch.no_grad()
     def _draw(self, group: Group) -> None:
-        """Draw the synapses of a group, first among those that exist, and write the weights they start with."""
         rows, budget = self._rows(group), self._plan(group, [])
         chances = [_chances(weight, state["seed"]) for _, weight, state in rows]
         if budget.layers is None:

@@ -1,4 +1,4 @@
-"""Masked methods whose network is sparse from its first forward pass: synapses are drawn by lot beforehand.
+"""Masked methods that draw their first synapses.
 
 With the initial weights of a dense layer a neuron with few inputs would get hardly any current, so that those drawn are
 scaled by 1/√connectivity of their layer, which keeps the variance of the current (Evci et al., "Gradient Flow in Sparse
@@ -11,12 +11,12 @@ arXiv 1911.11134.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
 from synaprune.budget import ALLOCATIONS, largest
 from synaprune.errors import UsageError
+from synaprune.optim.draws import Draws
 from synaprune.optim.groups import Group
 from synaprune.optim.masked import Masked
 from synaprune.optim.noise import generator
@@ -24,24 +24,13 @@ from synaprune.optim.noise import generator
 __all__ = ["StartsSparse"]
 
 
-class StartsSparse(Masked):
-    """Base class of the methods that draw their first synapses when the optimizer is made.
+class StartsSparse(Draws, Masked):
+    """Base class of the masked methods that draw their first synapses when the optimizer is made.
 
     They have the group options `rescale` (scale the initial weights) and `seed` (of the lots).
     """
 
     shrinks = False  # does the network go on from those it drew to fewer?
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        for group in self._rewiring_groups():
-            self._draw(group)
-
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group as any torch optimizer does, and draw its synapses."""
-        super().add_param_group(param_group)
-        if hasattr(self, "_versions") and self.param_groups[-1]["rewire"]:  # else the optimizer is being made
-            self._draw(self.param_groups[-1])
 
     def _check_group(self, group: Group) -> None:
         super()._check_group(group)
@@ -57,7 +46,6 @@ class StartsSparse(Masked):
 
     @torch.no_grad()
     def _draw(self, group: Group) -> None:
-        """Draw the synapses of a group, first among those that exist, and write the weights they start with."""
         rows = self._rows(group)
         positions = {weight: position for position, (_, weight) in enumerate(self._rewired())}
         for (_, weight, state), count in zip(rows, self._drawn(group)):
