@@ -1,5 +1,6 @@
 """The runner for a GPU that is at hand for minutes goes through all its stages, small and on the CPU."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -34,7 +35,10 @@ def test_all_stages_in_two_calls(packed, tmp_path, monkeypatch):
     state, out = tmp_path / "state", tmp_path / "out"
     first = call("run", state, out, "--carry", half, "--minutes=2", "--tiny")
     assert first.returncode == 1
-    assert "stage data: still without data_batch_4.bin.delta.xz, data_batch_5.bin.delta.xz, test_batch" in first.stdout
+    assert (
+        "stage data has failed: still without data_batch_4.bin.delta.xz, data_batch_5.bin.delta.xz, test_batch"
+        in first.stdout
+    )
     cut = call("run", state, out, "--carry", packed, "--minutes=1", "--tiny")
     assert (cut.returncode, "install …" in cut.stdout) == (0, False)
     assert "the minutes are over in stage " in cut.stdout
@@ -46,6 +50,8 @@ def test_all_stages_in_two_calls(packed, tmp_path, monkeypatch):
     assert "connectivity 0.049" in json.loads((out / "records.json").read_text())["check"]
     kept = call("keep", out, "--results", tmp_path / "kept")
     assert "samples per second" in kept.stdout
+    assert "24 results, 6 networks in " in kept.stdout
+    assert (tmp_path / "kept" / "curve" / "grad_r-sparsity-0.9967-seed0.safetensors").exists()  # the sparsest first
     found = sorted(path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").glob("*/*.json"))
     assert {name.partition("/")[0] for name in found} == {"tune", "curve", "descent"}
     assert "curve/grad_r-sparsity-0.9927-seed0.json" in found
@@ -60,8 +66,36 @@ def test_a_package_that_is_nowhere_is_named(tmp_path):
     command = [sys.executable, "-I", "-S", SLOT, "run", tmp_path / "state", tmp_path / "out", "--carry", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "stage install: no wheel of torch, numpy, safetensors, spikingjelly, loguru, " in done.stdout
+    assert "stage install has failed: no wheel of torch, numpy, safetensors, spikingjelly, loguru, " in done.stdout
     assert "run `slot.py pack` with --wheels torch numpy " in done.stdout
+
+
+def test_a_stage_that_fails_is_left_for_the_next_call(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SLOT.parent)
+    slot = importlib.import_module("slot")
+    done = []
+
+    def fail(self):
+        raise subprocess.CalledProcessError(1, ["check"])
+
+    def sweep(self, name):
+        if name == "curve" and "check" not in done:
+            raise slot.Over
+        done.append(name)
+
+    for name, stage in (("check", fail), ("sweep", sweep)):
+        monkeypatch.setattr(slot.Slot, name, stage)
+    for name in ("install", "data", "time"):
+        monkeypatch.setattr(slot.Slot, name, lambda self, name=name: done.append(name))
+    call = slot.Slot(tmp_path / "state", tmp_path / "out", tmp_path, 1, True)
+    assert call.run() == 1
+    assert done == ["install", "data", "time", "tune"]
+    assert "stage check has failed: Command '['check']' returned" in capsys.readouterr().out
+    monkeypatch.setattr(slot.Slot, "check", lambda self: done.append("check"))
+    assert call.run() == 0
+    assert done[4:] == ["check", "curve", "descent"]
+    assert "everything is measured\n" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"log.txt", "records.json"}
 
 
 def test_results_of_something_else_are_refused(tmp_path):

@@ -6,9 +6,11 @@
 
 `run` goes through its stages in this order, and through each but once: install what is missing, take the data over,
 check, time, tune at a quarter of the width on held-out images, train the curve with dense and 0.73 % first, train the
-descent. When its minutes are over it ends the stage, whose finished epochs are kept in STATE, and the next call goes on
-there. What comes back fits 8 files of 16 MB: `records.json` with all results and what check and time have printed,
-`log.txt`, and up to six sparse networks that were finished since the last call.
+descent. A stage that fails is left for the next call, and those after it go on. When its minutes are over it ends the
+stage, whose finished epochs are kept in STATE, and the next call goes on there. What comes back fits 8 files of 16 MB:
+`records.json` with all results and what check and time have printed, `log.txt`, and up to six sparse networks that
+were finished since the last call. Results that `keep` has written, and that are sent along with the checkout, are not
+computed again on a new machine.
 
 Where only half of CARRY can be sent at a time, send the pieces of the data in two calls. `--tiny` runs the same stages
 on the CPU with a network that a few minutes suffice for.
@@ -25,10 +27,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+RESULTS = ROOT / "results" / "cifar10"
 # What training needs, beside what these need themselves. Here alone it is said what is carried as a wheel.
 PACKAGES = (
     *("torch", "numpy", "safetensors", "spikingjelly", "loguru", "scikit-learn", "pooch", "rich", "tensorboard"),
@@ -57,29 +61,32 @@ class Slot:
         self.site = state / "site"
 
     def run(self) -> int:
-        """Go through the stages; return 1 where one has failed."""
+        """Go through the stages; return 1 where one has failed, which ends the call only if the others need it."""
         begin, code = time.monotonic(), 0
         stages = {"install": self.install, "data": self.data, "check": self.check, "time": self.time}
-        stages |= {name: lambda name=name: self.sweep(name) for name in SWEEPS}
+        stages |= {name: partial(self.sweep, name) for name in SWEEPS}
         try:
             for name, stage in stages.items():
                 marker = self.state / f"{name}.done"
                 if marker.exists():
                     continue
                 self.say(f"{name} …")
-                stage()
-                marker.touch()
-            self.say("everything is measured")
-        except Over:
-            self.say(f"the minutes are over in stage {name}; the next call goes on there")
-        except subprocess.CalledProcessError as error:
-            self.say(f"stage {name} has failed with exit code {error.returncode}; log.txt has its words")
-            code = 1
-        except FileNotFoundError as error:
-            self.say(f"stage {name}: {error}")
-            code = 1
-        self.say(f"{time.monotonic() - begin:.0f} s")
-        self.bring()
+                try:
+                    stage()
+                    marker.touch()
+                except Over:
+                    self.say(f"the minutes are over in stage {name}; the next call goes on there")
+                    break
+                except (OSError, ValueError, subprocess.CalledProcessError) as error:
+                    code = 1
+                    self.say(f"stage {name} has failed: {error}; log.txt has more")
+                    if name in ("install", "data"):
+                        break
+            else:
+                self.say("everything is measured, but for what has failed" if code else "everything is measured")
+        finally:
+            self.say(f"{time.monotonic() - begin:.0f} s")
+            self.bring()
         return code
 
     def install(self) -> None:
@@ -123,7 +130,12 @@ class Slot:
         self.call([*step, "--method=grad_r", "--sparsity=0.95", "--alone"], self.state / "time.txt")
 
     def sweep(self, name: str) -> None:
-        """Train the points of a sweep; those that are finished are not trained again."""
+        """Train the points of a sweep; those that are finished are not trained again, here or on an earlier machine."""
+        if not self.tiny:
+            (self.state / "results" / name).mkdir(parents=True, exist_ok=True)
+            for path in (RESULTS / name).glob("*.json"):
+                if not (self.state / "results" / name / path.name).exists():
+                    shutil.copyfile(path, self.state / "results" / name / path.name)
         folders = [f"--runs={self.state / 'runs'}", f"--results={self.state / 'results' / name}"]
         changes = {**TINY, **SWEEPS[name]} if self.tiny else {"device": "cuda"}
         changed = [f"--set={key}={value}" for key, value in changes.items()]
@@ -144,14 +156,16 @@ class Slot:
                 stdout=file,
                 stderr=file,
                 env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
+                process_group=0,  # with its children it can be ended, and ends with this session
             )
             try:
                 code = process.wait(left)
             except subprocess.TimeoutExpired as error:
-                os.killpg(process.pid, signal.SIGKILL)  # finished epochs are whole however a run ends
-                process.wait()
                 raise Over from error
+            finally:
+                if process.poll() is None:  # finished epochs are whole however a run ends
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         if code:
             raise subprocess.CalledProcessError(code, command)
         if keep is not None:
@@ -165,31 +179,42 @@ class Slot:
             if (self.state / f"{name}.txt").exists()
         }
         paths = sorted((self.state / "results").glob("*/*.json"))
-        kept["results"] = {f"{path.parent.name}/{path.name}": json.loads(path.read_text()) for path in paths}
-        (self.out / "records.json").write_text(json.dumps(kept))
-        log = self.state / "log.txt"
-        if log.exists():
-            (self.out / "log.txt").write_bytes(log.read_bytes()[-LARGEST:])
-        self.deadline = time.monotonic() + 60  # the stage that was ended has left these seconds
+        found = {f"{path.parent.name}/{path.name}": json.loads(path.read_text()) for path in paths}
+        (self.out / "records.json").write_text(json.dumps({**kept, "results": found}))
+        self.deadline = time.monotonic() + 60  # what the stage that was ended has left
         sent = 0
-        for path in paths:
-            run, seed = path.stem.rpartition("-seed")[::2]
-            trunk, _, level = run.partition("-tail-")
-            folder = self.state / "runs" / path.parent.name / f"{trunk}-seed{seed}"
-            folder = folder / "tails" / level if level else folder
-            network = self.state / "networks" / f"{path.parent.name}-{path.stem}.safetensors"
-            if path.parent.name == "tune" or network.exists() or sent == NETWORKS:
-                continue
-            network.parent.mkdir(exist_ok=True)
-            command = [sys.executable, "-m", "synaprune", "export", folder, "-o", network]
-            try:
-                self.call([*command, f"--data-dir={self.state / 'data'}"])
-            except (Over, subprocess.CalledProcessError):
-                continue
-            if network.stat().st_size <= LARGEST:
-                shutil.copyfile(network, self.out / network.name)
-                sent += 1
+        for name, record in sorted(found.items(), key=lambda item: item[1]["metrics"]["connectivity"]):
+            sent += sent < NETWORKS and self.bring_network(name.removesuffix(".json"), record)
         self.say(f"{len(paths)} results, {sent} new networks in '{self.out}'")
+        (self.out / "log.txt").write_bytes((self.state / "log.txt").read_bytes()[-LARGEST:])
+
+    def bring_network(self, name: str, record: dict[str, dict[str, object]]) -> bool:
+        """Put a sparse network that has not come back yet into the folder OUT, if it is small enough."""
+        sweep, _, stem = name.partition("/")
+        point, _, seed = stem.rpartition("-seed")
+        trunk, _, level = point.partition("-tail-")
+        run = self.state / "runs" / sweep / f"{trunk}-seed{seed}"
+        run = run / "tails" / level if level else run
+        marker = self.state / "networks" / f"{sweep}-{stem}.safetensors"
+        if sweep == "tune" or marker.exists() or not run.exists():
+            return False
+        layers = record["metrics"]["layers"].values()
+        if 4 * sum(layer["left"] for layer in layers) > LARGEST:
+            self.say(f"{name}: too large to come back; its run stays in '{run}'")
+            return False
+        file = self.out / marker.name
+        export = [sys.executable, "-m", "synaprune", "export", run, "-o", file, "--no-measure"]
+        try:
+            self.call([*export, f"--data-dir={self.state / 'data'}"])
+        except (Over, OSError, subprocess.CalledProcessError) as error:
+            self.say(f"{name}: no network came back ({error or 'no time left'}); the next call tries again")
+            return False
+        if file.stat().st_size > LARGEST:
+            file.unlink()
+            return False
+        marker.parent.mkdir(exist_ok=True)
+        marker.touch()
+        return True
 
     def say(self, text: str) -> None:
         """Print a line at once, and add it to the log."""
@@ -214,16 +239,22 @@ def pack(carry: Path, data: Path, wheels: list[str]) -> int:
 
 
 def keep(out: Path, results: Path) -> int:
-    """Write the results that came back to where the project keeps them."""
+    """Write the results and networks that came back to where the project keeps them."""
     found = json.loads((out / "records.json").read_text())
-    for name, record in found["results"].items():
+    for name in found["results"]:
         sweep, _, file = name.partition("/")
         if sweep not in SWEEPS or Path(file).name != file:
             print(f"slot.py: '{name}' is no result of a sweep of this runner", file=sys.stderr)
             return 2
-        (results / sweep).mkdir(parents=True, exist_ok=True)
-        (results / sweep / file).write_text(json.dumps(record, indent=1) + "\n")
-    print(found.get("check", ""), found.get("time", ""), f"{len(found['results'])} results", sep="\n")
+    for name, record in found["results"].items():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text(json.dumps(record, indent=1) + "\n")
+    networks = sorted(out.glob("*.safetensors"))
+    for path in networks:
+        sweep, _, stem = path.name.partition("-")
+        shutil.copyfile(path, results / sweep / stem)
+    print(found.get("check", ""), found.get("time", ""), sep="\n")
+    print(f"{len(found['results'])} results, {len(networks)} networks in '{results}'")
     return 0
 
 
@@ -250,7 +281,7 @@ def main() -> int:
     running.add_argument("--tiny", action="store_true", help="on the CPU, with a small network and 2,000 images")
     keeping = verbs.add_parser("keep", help="take over the results that came back")
     keeping.add_argument("out", type=Path)
-    keeping.add_argument("--results", type=Path, default=ROOT / "results" / "cifar10")
+    keeping.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     if args.verb == "pack":
         return pack(args.carry, args.data_dir, args.wheels)

@@ -154,9 +154,12 @@ def export_run(options: argparse.Namespace, arguments: list[str]) -> None:
         raise UsageError(f"unknown format '{options.format}'; there is sparse")
     from synaprune.train.export import export
 
-    file = export(options.folder, options.output, values=options.values, data_dir=options.data_dir)
+    file = export(
+        options.folder, options.output, values=options.values, data_dir=options.data_dir, measure=options.measure
+    )
     print(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
-    print(f"{file.part} accuracy {file.accuracy:.2%} with weights as {options.values}, {file.before:.2%} in the run")
+    here = "" if file.accuracy is None else f"{file.accuracy:.2%} with weights as {options.values}, "
+    print(f"{file.part} accuracy {here}{file.before:.2%} in the run")
 
 
 def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -186,7 +189,12 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
 
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"argument --jobs: must be at least 1, not {options.jobs}")
-    changes = dict(change.partition("=")[::2] for change in options.set)
+    changes: dict[str, str] = {}
+    for change in options.set:
+        name, given, value = change.partition("=")
+        if not given or name in changes:
+            raise UsageError(f"argument --set: '{change}' is not one NAME=VALUE for each name")
+        changes[name] = value
     plan = sweep.read(options.file, changes, options.results)
     if options.table:
         print(results.markdown(results.summary(plan.found())))

@@ -114,6 +114,9 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--format", metavar="{sparse}", default="sparse", help="of the file [sparse]")
     export.add_argument("--values", metavar="{fp32,fp16,int8}", default="fp32", help="type of the weights [fp32]")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, help="the file [RUN/sparse-VALUES.safetensors]")
+    export.add_argument(
+        "--no-measure", dest="measure", action="store_false", help="write the file without trying it on the test images"
+    )
     export.add_argument("--data-dir", metavar="DIR", type=Path, help="where data files lie [$SYNAPRUNE_DATA]")
 
     bench = subparsers.add_parser(

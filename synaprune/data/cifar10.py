@@ -67,7 +67,7 @@ def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
 
 
 def unpack(folder: str | Path) -> None:
-    """Replace the packed files in a folder by plain ones, which are read at once; one that is there is left alone.
+    """Replace the packed files in a folder by plain ones, which are read at once.
 
     Raises:
         UsageError: a file is truncated or foreign.
@@ -75,12 +75,12 @@ def unpack(folder: str | Path) -> None:
     """
     for name in NAMES:
         packed, plain = Path(folder, f"{name}.delta.xz"), Path(folder, name)
-        if packed.exists() and not plain.exists():
+        if packed.exists():
             images, labels = _read(packed)
             records = torch.cat([labels.to(torch.uint8)[:, None], images.flatten(1)], 1)
             with replacing(plain) as file:
                 file.write(records.numpy().tobytes())
-        packed.unlink(missing_ok=True)
+            packed.unlink()
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

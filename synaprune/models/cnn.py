@@ -99,7 +99,11 @@ class SpikingCNN(Network):
             block.append(module)
             if isinstance(module, LIF):
                 spikes = checkpoint(
-                    nn.Sequential(*block), spikes, use_reentrant=False, context_fn=partial(_contexts, *block)
+                    nn.Sequential(*block),
+                    spikes,
+                    use_reentrant=False,
+                    preserve_rng_state=False,  # nothing random happens in a block
+                    context_fn=partial(_contexts, *block),
                 )
                 block = []
         return nn.Sequential(*block)(spikes)

@@ -103,9 +103,8 @@ class _AllSteps(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        run: Callable[..., tuple[Tensor, Tensor]] = _backward_in_place
-        if torch.compiler.is_compiling():
-            run = _backward_traced
+        traced = len(ctx.settings) == 4  # as forward has saved it
+        run: Callable[..., tuple[Tensor, Tensor]] = _backward_traced if traced else _backward_in_place
         return *run(*grads, *ctx.saved_tensors, *ctx.settings), None, None, None, None
 
 
@@ -145,7 +144,9 @@ def _backward_in_place(
         grad.addcdiv_(grad_spikes[t] if same else wide.copy_(grad_spikes[t]), bends[t], value=alpha / 2)
         if constant:
             grad_x.add_(grad, alpha=1 / tau)
-        else:
+        elif same:
+            torch.mul(grad, 1 / tau, out=grad_x[t])
+        else:  # written in another type by `out`, it would take several times as long
             grad_x[t].copy_(torch.mul(grad, 1 / tau, out=wide))
         grad.mul_(1 - 1 / tau)
     return grad_x.to(spikes.dtype), grad
@@ -163,7 +164,7 @@ def _buffers(x: Tensor, v: Tensor, steps: int, grad: bool) -> tuple[Tensor, Tens
 
 def _like(x: Tensor, *count: int) -> Tensor:
     """Return an empty `[*count, *x.shape]` of many tensors in the layout of `x`: maps may lie channels last."""
-    layout = torch.empty_like(x)
+    layout = torch.empty_like(x, device="meta")
     strides = [math.prod(count[i + 1 :]) * x.numel() for i in range(len(count))]
     return x.new_empty(math.prod(count) * x.numel()).as_strided((*count, *x.shape), (*strides, *layout.stride()))
 

@@ -44,7 +44,8 @@ def device(settings: Settings) -> torch.device:
             raise NotImplementedError(f"a network on '{found.type}'")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"there is no device '{name}' on this machine; give --device cpu") from error
-    if settings.precision == "bf16" and found.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+    # NVIDIA's GPUs have it from compute capability 8.0 on; torch would imitate it.
+    if settings.precision == "bf16" and found.type == "cuda" and torch.cuda.get_device_capability(found) < (8, 0):
         raise UsageError(f"the GPU '{torch.cuda.get_device_name(found)}' knows no bfloat16; give --precision fp32")
     return found
 

@@ -23,13 +23,16 @@ __all__ = ["Exported", "export"]
 
 
 class Exported(NamedTuple):
-    """A sparse file: its size in bytes, the synapses in it, its accuracy on `part` of the data and the run's own."""
+    """A sparse file: its size in bytes, the synapses in it, its accuracy on `part` of the data and the run's own.
+
+    The first accuracy is None where the file has not been tried.
+    """
 
     path: Path
     size: int
     synapses: int
     part: str
-    accuracy: float
+    accuracy: float | None
     before: float
 
 
@@ -39,6 +42,7 @@ def export(
     *,
     values: str = "fp32",
     data_dir: str | Path | None = None,
+    measure: bool = True,
 ) -> Exported:
     """Write the network of a run's checkpoint to a sparse file, and measure what comes out of it.
 
@@ -47,6 +51,7 @@ def export(
         path: of the file; default: `sparse-{values}.safetensors` in the folder.
         values: "fp32", "fp16" or "int8"; see `synaprune.export.write`.
         data_dir: where the data files lie; see `synaprune.data.load`.
+        measure: try the file on the test images, with the engine.
 
     Raises:
         UsageError: the folder holds no run, no checkpoint, or a damaged one; there are no such values; the file
@@ -81,7 +86,9 @@ def export(
         write(from_torch(network), path, values=values, provenance=origin)
         del network
         found = read(path)
-        accuracy = _accuracy(Engine(found, torch.get_num_threads()), data, TEST_BATCH[settings.model])
+        accuracy = None
+        if measure:
+            accuracy = _accuracy(Engine(found, torch.get_num_threads()), data, TEST_BATCH[settings.model])
     return Exported(path, path.stat().st_size, found.synapses, part, accuracy, before)
 
 

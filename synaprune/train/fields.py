@@ -113,7 +113,8 @@ def convert(field: Field, value: object) -> Any:
 
 def _kinds(field: Field) -> set[str]:
     """Return the names of a field's types: those of `tuple[float, ...] | None` are `tuple` and `None`."""
-    return {kind.strip().partition("[")[0] for kind in str(field.type).split("|")}
+    assert isinstance(field.type, str)  # as it is where annotations are not evaluated
+    return {kind.strip().partition("[")[0] for kind in field.type.split("|")}
 
 
 def _number(kind: type, value: object) -> Any:

@@ -93,14 +93,14 @@ class Sweep:
         }
 
     def result(self, point: Point) -> dict[str, Any] | None:
-        """Return the result of a point, None where there is none yet.
+        """Return the result of a point, None where it is not whole yet: a descent has its tails' too.
 
         Raises:
             UsageError: it is damaged, or of other settings.
 
         """
         path = self.result_path(point)
-        if not path.exists():
+        if not all(file.exists() for file in (path, *self.tails(point).values())):
             return None
         found = results.load(path)
         before = Settings.from_mapping(found["settings"], source=f"'{path}'")
@@ -113,7 +113,7 @@ class Sweep:
         for point in self.points:
             result = self.result(point)
             if result is not None:
-                found += [result, *(results.load(path) for path in self.tails(point).values() if path.exists())]
+                found += [result, *map(results.load, self.tails(point).values())]
         if not found:
             raise UsageError(f"'{self.results}' holds no result of '{self.path}'; run `synaprune sweep {self.path}`")
         return found
@@ -230,8 +230,12 @@ def _table(
         if [] in table.values():
             raise UsageError(f"the list '{next(key for key in table if table[key] == [])}' is empty; give it a value")
     axes = {key: value if isinstance(value, list) else [value] for key, value in table.items()}
+    swept = next((key for key in changed if isinstance(table.get(key), list)), None)
+    if swept is not None:
+        raise UsageError(f"--set: setting '{swept}' is what {where} goes through; leave it out")
     for combination in itertools.product(*axes.values()):
         changes = _converted(dict(zip(axes, combination)), where)
+        changes |= {key: value for key, value in changed.items() if key in changes}
         flags = recipes.override(recipes.override(common, changes), changed)
         values = recipes.override(recipe, flags)
         shown = {key: _word(value) for key, value in changes.items() if name is None or isinstance(table[key], list)}

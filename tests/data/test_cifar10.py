@@ -90,6 +90,7 @@ def test_packed_files_are_unpacked_to_the_plain_ones(folder, small):
     with pytest.raises(UsageError):
         cifar10.unpack(folder)
     assert damaged.exists()
+    assert not (folder / cifar10.NAMES[5]).exists()
 
 
 def test_the_published_archive_is_read_where_it_lies(folder, small):

@@ -220,7 +220,7 @@ def test_settings_that_cannot_work_leave_no_folder(tmp_path):
 def test_bfloat16_needs_a_gpu_that_knows_it(monkeypatch):
     # No GPU is needed to ask: the older half of them answers no.
     monkeypatch.setattr(torch, "empty", lambda *shape, device: None)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GTX")
     settings = dataclasses.replace(SMALL, device="cuda", precision="bf16")
     with pytest.raises(UsageError, match="the GPU 'GTX' knows no bfloat16; give --precision fp32"):
@@ -303,7 +303,7 @@ def test_a_gradient_that_is_not_finite_says_when_and_leaves_the_folder_free(tmp_
 
 
 def test_a_network_too_large_for_the_memory(tmp_path):
-    with pytest.raises(MachineError, match="device 'cpu' for batches of 128; lower --batch-size, --width or --time"):
+    with pytest.raises(MachineError, match="device 'cpu' for batches of 256; lower --batch-size, --width or --time"):
         train(dataclasses.replace(SMALL, model="cnn", width=1_000_000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

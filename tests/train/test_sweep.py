@@ -65,15 +65,16 @@ def test_the_shortest_file_is_the_recipe_itself(written):
 
 
 def test_settings_of_all_points_and_the_folder_of_results_can_be_changed(written):
-    written('recipe = "digits/grad_r"\n[[points]]\nepochs = [5, 6]\n[[points]]\nmethod = "dense"\n')
+    written('recipe = "digits/grad_r"\n[[points]]\nlr = [0.1, 0.2]\nepochs = 9\n[[points]]\nmethod = "dense"\n')
     plan = read("mine.toml", {"epochs": "1", "augment": "0"}, "elsewhere")
-    assert names(plan) == ["grad_r-epochs-5-seed0", "grad_r-epochs-6-seed0", "dense-seed0"]
+    assert names(plan) == ["grad_r-lr-0.1-epochs-1-seed0", "grad_r-lr-0.2-epochs-1-seed0", "dense-seed0"]
     assert [point.settings.epochs for point in plan.points] == [1, 1, 1]
     assert plan.results == Path("elsewhere")
     assert "--epochs=1" in plan.command(plan.points[0])
     for changes, sentence in (
         ({"epoch": "1"}, "sweep 'mine.toml': --set: unknown setting 'epoch'; did you mean 'epochs'?"),
         ({"epochs": ""}, "sweep 'mine.toml': --set: setting 'epochs' must be a whole number of at least 1 and at most"),
+        ({"lr": "1"}, "sweep 'mine.toml': --set: setting 'lr' is what [[points]] 1 goes through; leave it out"),
     ):
         with pytest.raises(UsageError, match=re.escape(sentence)):
             read("mine.toml", changes)
