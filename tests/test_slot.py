@@ -50,7 +50,7 @@ def test_all_stages_in_two_calls(packed, tmp_path, monkeypatch):
     assert "connectivity 0.049" in json.loads((out / "records.json").read_text())["check"]
     kept = call("keep", out, "--results", tmp_path / "kept")
     assert "samples per second" in kept.stdout
-    assert "24 results, 6 networks in " in kept.stdout
+    assert "25 results, 6 networks in " in kept.stdout
     assert (tmp_path / "kept" / "curve" / "grad_r-sparsity-0.9967-seed0.safetensors").exists()  # the sparsest first
     found = sorted(path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").glob("*/*.json"))
     assert {name.partition("/")[0] for name in found} == {"tune", "curve", "descent"}
