@@ -115,7 +115,8 @@ def project(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], compile
 
 def _project_in_pieces(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
     pieces: Iterable[tuple[Tensor, ...]] = [(weight, latent, sign)]
-    if weight.numel() > WHOLE and _is_dense(weight) and weight.stride() == latent.stride() == sign.stride():
+    large = weight.numel() > WHOLE and weight.device.type == "cpu"  # on a GPU, each piece would be three launches
+    if large and _is_dense(weight) and weight.stride() == latent.stride() == sign.stride():
         pieces = zip(*(t.as_strided((t.numel(),), (1,)).split(CHUNK) for t in (weight, latent, sign)))
     for w, z, s in pieces:
         theta = w if w.dtype == z.dtype else torch.empty_like(z)
