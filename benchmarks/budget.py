@@ -16,14 +16,13 @@ from argparse import Namespace
 
 import torch
 import torch.nn.functional as F
-from train_step import build, training_step
+from train_step import PERIOD, Step, build
 
 from synaprune.budget import constant
 from synaprune.engine.timing import alternate
 from synaprune.optim import GradR
 
 LIMIT = 0.02  # for the CIFAR-10 network
-PERIOD = 16
 NETWORKS = {
     "mnist": {"model": "mlp", "width": 800, "batch": 128, "repeats": 100, "image": (1, 28, 28)},
     "cifar10": {"model": "cnn", "width": 256, "batch": 16, "repeats": 3, "image": (3, 32, 32)},
@@ -34,13 +33,13 @@ def share(network: str, batch: int, repeats: int) -> float:
     """Time both, print them, and return the share of a training step."""
     settings = NETWORKS[network]
     batch, repeats = batch or settings["batch"], repeats or settings["repeats"]
-    net = build(
-        Namespace(model=settings["model"], width=settings["width"], time_steps=8, device="cpu", recompute=False)
-    )
+    size = {"model": settings["model"], "width": settings["width"], "time_steps": 8}
+    args = Namespace(**size, device="cpu", recompute=False, precision="fp32", sparsity=None)
+    net = build(args)
     torch.manual_seed(1)
     x = torch.randn(batch, *settings["image"])
     y = F.one_hot(torch.randint(10, (batch,)), 10).float()
-    step = training_step(net, x, y, "grad_r")
+    step = Step(net, net, x, y, args, "grad_r")
     step()
     optimizer = GradR(net, lr=1e-3, sparsity=0.98, schedule=constant(steps=1))
     optimizer.step()  # the gradients of the step above

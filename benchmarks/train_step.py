@@ -116,11 +116,6 @@ class Step:
         self.update()
 
 
-def training_step(net: nn.Module, x: Tensor, y: Tensor, method: str) -> Routine:
-    """Return the step in float32, for other benchmarks."""
-    return Step(net, net, x, y, argparse.Namespace(precision="fp32", sparsity=None), method)
-
-
 def first_layer(net: nn.Module, x: Tensor) -> Routine:
     x, weight = x.flatten(1), net.fc1.weight.detach()
     grad = torch.randn(len(x), len(weight), device=x.device)

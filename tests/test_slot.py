@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +16,10 @@ def call(*arguments):
 
 
 @pytest.fixture
-def packed():
-    root = os.environ.get("SYNAPRUNE_DATA")
-    folder = Path(root or ".", "cifar10")
-    if not root or not (folder / "data_batch_1.bin.delta.xz").exists():
-        pytest.skip("SYNAPRUNE_DATA does not name a folder with the packed CIFAR-10")
-    return folder
+def packed(real_data):
+    if not (real_data / "cifar10" / "data_batch_1.bin.delta.xz").exists():
+        pytest.skip("the real data sets hold no packed CIFAR-10")
+    return real_data / "cifar10"
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from synaprune.budget import cubic
 from synaprune.measure import connectivity
 from synaprune.models import LIF, SpikingCNN
 from synaprune.optim import GradR
+from synaprune.train.checkpoint import pack
 
 STEPS = 24
 SPARSITY = 0.95
@@ -69,14 +70,6 @@ def train(net: nn.Module, optimizer: GradR, x: Tensor, y: Tensor, compiled: bool
     return [float(loss) for loss in losses]
 
 
-def tensors(tree: Any) -> list[Tensor]:
-    """Return the tensors of nested dicts and lists."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else []
-    return [tensor for value in values for tensor in tensors(value)]
-
-
 def main(name: str) -> None:
     device = torch.device(name)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -102,12 +95,13 @@ def main(name: str) -> None:
     again = copy.deepcopy(there)
     other = GradR(again, lr=5e-3, sparsity=SPARSITY, schedule=cubic(STEPS))
     other.load_state_dict(optimizer.state_dict())
-    states = [tensors(its.state_dict()) for its in (optimizer, other)]
-    assert len(states[0]) == len(states[1]) > 0
-    assert all(torch.equal(a, b) for a, b in zip(*states)), "the saved state does not come back whole"
+    (plain, ours), (loaded, theirs) = (pack(its.state_dict()) for its in (optimizer, other))
+    assert plain == loaded
+    assert ours.keys() == theirs.keys() != set()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours), "the saved state does not come back whole"
     train(again, other, x, y, compiled=False)
     assert round(connectivity(again) * count) == round((1 - SPARSITY) * count), "the budget is lost after loading"
-    print(f"the saved state comes back whole, {len(states[0])} tensors, and keeps the budget")
+    print(f"the saved state comes back whole, {len(ours)} tensors, and keeps the budget")
 
 
 if __name__ == "__main__":

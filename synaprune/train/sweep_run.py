@@ -210,8 +210,7 @@ class _Child:
                 f"'{self._run.folder}' was trained with another '{name}' than the sweep began with; recipe or sweep"
                 " was changed meanwhile: delete the folder and run the sweep again"
             )
-        paths = self._sweep.tails(point)
-        for name, path in paths.items():
+        for name, path in self._sweep.tails(point).items():
             self._write(path, f"{point.label}-tail-{name}", Run(self._run.folder / "tails" / name))
         self._write(self._sweep.result_path(point), point.label, self._run)  # last: it says that the point is done
 

@@ -1,21 +1,11 @@
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture
-def real_data() -> Path:
-    root = os.environ.get("SYNAPRUNE_DATA")
-    if not root or not Path(root).is_dir():
-        pytest.skip("SYNAPRUNE_DATA does not name a folder with the real data sets")
-    return Path(root)
 
 
 class _Handler(SimpleHTTPRequestHandler):
