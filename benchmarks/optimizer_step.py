@@ -1,7 +1,7 @@
 """Time one step of Grad R, or of every method, against one step of fused Adam on the same tensors, one thread.
 
 usage: python benchmarks/optimizer_step.py [--network mnist|cifar10|both] [--repeats N] [--compile] [--check]
-       python benchmarks/optimizer_step.py --methods [--repeats N] [--check]
+       python benchmarks/optimizer_step.py --methods [--repeats N] [--steps N] [--check]
 
 Steps alternate, so that all see the same machine, and the limit is held against the medians. Whatever else runs on
 the machine disturbs the longer step more often; the fastest of each, printed beside, shows how much. With --methods
@@ -77,15 +77,15 @@ def measure(network: str, repeats: int, compiled: bool) -> float:
     return median["Grad R"] / median["Adam"]
 
 
-def compare(repeats: int) -> bool:
+def compare(repeats: int, steps: int) -> bool:
     """Time every method, and tell whether one is above its limit."""
     optimizers = {"Adam": torch.optim.Adam(parameters(NETWORKS["mnist"]), lr=1e-4, fused=True)}
     for name, asked in ASKED.items():
         params = parameters(NETWORKS["mnist"])
         optimizers[name] = METHODS[name.partition(",")[0]](params, lr=1e-4, check_finite=False, **asked)
-    times = alternate({name: lambda o=o: several(o) for name, o in optimizers.items()}, repeats)
+    times = alternate({name: lambda o=o: several(o, steps) for name, o in optimizers.items()}, repeats)
     adam, late = times.pop("Adam"), False
-    print(f"635,200 synapses, 1 thread, {repeats} times 400 steps\n| method | x fused Adam | fastest | limit |")
+    print(f"635,200 synapses, 1 thread, {repeats} times {steps} steps\n| method | x fused Adam | fastest | limit |")
     print("| --- | ---: | ---: | ---: |")
     for name, values in times.items():
         ratio, limit = statistics.median(values) / statistics.median(adam), ALLOWED.get(name, 2.5)
@@ -94,7 +94,7 @@ def compare(repeats: int) -> bool:
     return late
 
 
-def several(optimizer: torch.optim.Optimizer, steps: int = 400) -> None:
+def several(optimizer: torch.optim.Optimizer, steps: int) -> None:
     """Take steps with gradients that change their sign as those of a trained network do."""
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -108,12 +108,13 @@ def main() -> int:
     parser.add_argument("--network", choices=[*NETWORKS, "both"], default="both")
     parser.add_argument("--methods", action="store_true", help="compare all methods on the mnist network instead")
     parser.add_argument("--repeats", type=int, default=0, help="0: 300 for mnist, 25 for cifar10, 9 for methods")
+    parser.add_argument("--steps", type=int, default=400, help="steps of each method in a turn of --methods")
     parser.add_argument("--compile", action="store_true", help="compile the projection")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a ratio is above its limit")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.methods:
-        return int(compare(args.repeats or 9) and args.check)
+        return int(compare(args.repeats or 9, args.steps) and args.check)
     late = False
     for network in NETWORKS if args.network == "both" else [args.network]:
         repeats = args.repeats or {"mnist": 300, "cifar10": 25}[network]

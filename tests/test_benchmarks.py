@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from synaprune.optim import METHODS
 from synaprune.train.loop import train
 from synaprune.train.settings import Settings
 
@@ -28,6 +29,13 @@ def test_optimizer_step():
     assert re.search(
         r"Grad R +[\d.]+ ms +[\d.]+ x fused Adam", run("optimizer_step.py", "--network=mnist", "--repeats=3")
     )
+
+
+@pytest.mark.slow
+def test_optimizer_step_of_every_method():
+    printed = run("optimizer_step.py", "--methods", "--repeats=1", "--steps=100")
+    named = re.findall(r"\| (\w+).*? \| [\d.]+ \| [\d.]+ \| [\d.]+", printed)
+    assert set(named) == METHODS.keys() - {"dense"}
 
 
 @pytest.mark.slow

@@ -102,9 +102,12 @@ def reset(state: dict[str, Any], places: Tensor, latent: Tensor, group: dict[str
 
 
 def flush(state: dict[str, Any], latent: Tensor) -> None:
-    """Set what has all but decayed to 0: the denormal numbers on its way there slow a processor thirtyfold."""
+    """Set what has all but decayed to 0: the denormal numbers on its way there slow a processor thirtyfold.
+
+    Moments decay where a synapse learns nothing: it is absent, or its neuron has no way to the output any more.
+    """
     for _, moment in _moments(state, latent):
-        moment.copy_(torch.nn.functional.hardshrink(moment, 2.0**-100))
+        torch.ops.aten.hardshrink.out(moment, 2.0**-100, out=moment)
 
 
 def _moments(state: dict[str, Any], latent: Tensor) -> list[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ arXiv 2106.10404.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -119,6 +119,14 @@ class GraNet(DropGrow):
                 f"initial={initial} begins below the connectivity of {1.0 - sparsity:.4g} that sparsity={sparsity} "
                 "asks for in the end; give initial=1"
             )
+        if isinstance(sparsity, Mapping):
+            last = self._plan(group, []).layers or []
+            for weight, begin, end in zip(group["params"], self._drawn(group), last):
+                if begin < end:
+                    raise UsageError(
+                        f"{self._name(weight)} would begin with {begin} synapses and end with {end}, but GraNet only "
+                        f"prunes: initial={initial} is too low for sparsity={dict(sparsity)}; give initial=1"
+                    )
         if annealing not in SHAPES:
             hint = nearest(str(annealing), SHAPES) or f"; there are {', '.join(SHAPES)}"
             raise UsageError(f"there is no annealing {annealing!r}{hint}")

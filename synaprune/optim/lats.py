@@ -141,7 +141,7 @@ class LATS(Shrinking):
             self._press(state, group, rise)
             return d + rise
         beta = float(group["beta"])
-        x = schedules.progress(group["schedule"], state["steps"] - 1) if beta != 1.0 else 0.0
+        x = schedules.progress(group["schedule"], group["clock"]) if beta != 1.0 else 0.0
         return d + rate * float(group["alpha"]) * beta**x
 
 

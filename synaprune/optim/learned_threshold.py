@@ -25,9 +25,9 @@ from torch.optim import Optimizer
 
 from synaprune.budget import Schedule
 from synaprune.errors import UsageError
+from synaprune.optim import latents, soft_threshold
 from synaprune.optim.budgeted import Sparsity, budget_options
 from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.latents import latent_dtype
 from synaprune.optim.shrinking import Shrinking, number
 
 __all__ = ["STR"]
@@ -117,23 +117,43 @@ class STR(Shrinking):
     def _begin(self, weight: Tensor, group: Group, least: float) -> State:
         if self._has_budget(group):
             return super()._begin(weight, group, least)
-        s = max(float(group["s_init"]), logit(least))
-        scalar = torch.tensor(s, dtype=latent_dtype(weight), device=weight.device)
-        return {"scalar": scalar, "scalar_base": self._born(scalar, group), "threshold": sigmoid(float(scalar))}
+        return self._learner(weight, group, max(float(group["s_init"]), logit(least)))
+
+    def _learner(self, weight: Tensor, group: Group, s: float) -> State:
+        """Return a scalar s with its threshold; `rest` is what rounding has taken from it."""
+        scalar = torch.tensor(s, dtype=latents.latent_dtype(weight), device=weight.device)
+        base = self._born(scalar, group)
+        return {"scalar": scalar, "scalar_base": base, "rest": 0.0, "threshold": sigmoid(float(scalar))}
 
     def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
         super()._adopt(weight, state, group)
         if "scalar" in state and state["threshold"] > sigmoid(float(state["scalar"])):
             state["scalar"].fill_(logit(state["threshold"]))
+            state["rest"] = 0.0
 
-    def _gate(self, gradient: Tensor, state: State) -> Tensor:
+    def _before(self, weight: Tensor, state: State, group: Group) -> None:
+        """Follow a group that has changed from a strength to a budget or back."""
+        if self._has_budget(group):
+            for key in ("scalar", "scalar_base", "rest"):
+                state.pop(key, None)
+        elif "scalar" not in state:
+            learner = self._learner(weight, group, logit(min(state["threshold"], 0.5)))
+            soft_threshold.move(state, learner["threshold"])
+            state.update(learner)
+
+    def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
         """Return ∂L/∂z, and leave ∂L/∂s with the scalar; σ' = d(1−d)."""
-        if "scalar" not in state or "absent" in state:
-            return super()._gate(gradient, state)
-        gated, sign, d = super()._gate(gradient, state), state["latent"].sign(), state["threshold"]
-        count = (gated.numel(),)  # in whatever layout, which both share
-        state["scalar"].grad = gated.as_strided(count, (1,)).dot(sign.as_strided(count, (1,))).mul_(d * (d - 1.0))
-        return gated
+        pull = super()._pull(weight, state, group)
+        if "scalar" in state and "absent" not in state:
+            latent, d, count = state["latent"], state["threshold"], (pull.numel(),)
+            gated = pull
+            if group.get("weight_decay"):  # which may be in it, and acts on w alone
+                gradient = torch.as_tensor(weight.grad, dtype=latent.dtype)
+                gated = self._gate(latents.in_layout_of(latent, gradient), state)
+            # In whatever layout, which both share.
+            slope = gated.as_strided(count, (1,)).dot(latent.sign().as_strided(count, (1,)))
+            state["scalar"].grad = slope.mul_(d * (d - 1.0))
+        return pull
 
     @contextmanager
     def _base_sees_latents(self) -> Iterator[None]:
@@ -154,7 +174,9 @@ class STR(Shrinking):
         if "scalar" not in state:
             return float(state["threshold"])  # it is solved for
         if decay := float(group["lr"]) * float(group["threshold_decay"]):
-            state["scalar"].mul_(max(1.0 - decay, 0.0))
+            s = (float(state["scalar"]) + state["rest"]) * max(1.0 - decay, 0.0)
+            state["scalar"].fill_(s)
+            state["rest"] = s - float(state["scalar"])  # a tiny decay would be lost to rounding, step by step
         return sigmoid(float(state["scalar"]))
 
 

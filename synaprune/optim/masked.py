@@ -72,9 +72,6 @@ class Masked(Budgeted):
         # Bytes become floats in a tenth of the time that booleans take.
         return gradient if self.straight_through else state["mask"].view(torch.uint8).to(gradient.dtype).mul_(gradient)
 
-    def _silences(self, group: Group) -> bool:
-        return not self.straight_through
-
     def _write(self, rows: list[Row]) -> None:  # type: ignore[override]
         for _, weight, state in rows:
             mask = state["mask"] if "absent" not in state else state["mask"] & ~state["absent"]

@@ -73,10 +73,6 @@ class Rewirer(Inspection):
     def _after(self, weight: Tensor, state: State, group: Group, note: Any) -> None:
         """Move the latents after the base step: the prior's drift, noise, a floor."""
 
-    def _silences(self, group: Group) -> bool:
-        """Tell whether absent synapses learn nothing, so that the base's moments of them decay."""
-        return False
-
     def _rewire(self, group: Group) -> None:
         """Let synapses come and go after all tensors of the group have moved, before weights are written."""
 
@@ -153,7 +149,7 @@ class Rewirer(Inspection):
                 state["latent"].sub_(weight, alpha=float(group["lr"]) * group["weight_decay"])
             if "absent" not in state:
                 self._after(weight, state, group, note)
-            if state["steps"] % 16 == 0 and ("absent" in state or self._silences(group)):
+            if state["steps"] % 64 == 0:
                 bases.flush(state["base"], state["latent"])
         for group in self._rewiring_groups():
             self._rewire(group)

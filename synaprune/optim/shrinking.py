@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ class Shrinking(Budgeted):
                 f"{self._strength}={value} says how strongly {method} prunes and sparsity={group['sparsity']} how many "
                 "synapses are left; leave out one of the two"
             )
+        if not isinstance(group["gated"], bool):
+            raise UsageError(f"gated={group['gated']!r} is neither True nor False")
         super()._check_group(group)
 
     def _score(self, weight: Tensor, state: State) -> Tensor:
@@ -92,9 +95,6 @@ class Shrinking(Budgeted):
         gradient = super()._pull(weight, state, group)
         return self._gate(gradient, state) if group["gated"] else gradient
 
-    def _silences(self, group: Group) -> bool:
-        return bool(group["gated"])
-
     def _gate(self, gradient: Tensor, state: State) -> Tensor:
         """Return the true gradient of the latents."""
         return soft_threshold.gate(gradient, state)
@@ -105,7 +105,4 @@ class Shrinking(Budgeted):
 
 def number(value: Any) -> float:
     """Return the value of an option as a float; NaN when it is no number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan

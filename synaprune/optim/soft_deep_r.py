@@ -135,9 +135,6 @@ class SoftDeepR(Noisy):
         pull: Tensor = through(super()._pull(weight, state, group), state["latent"], state["offset"])
         return pull
 
-    def _silences(self, group: Group) -> bool:
-        return True
-
     def _after(self, weight: Tensor, state: State, group: Group, note: Tensor) -> None:
         """Take back what a base with momentum has moved of absent synapses; then drift and noise (1)."""
         latent, sign, draw = state["latent"], state["sign"], NOISES[group["noise"]]

@@ -21,7 +21,7 @@ from synaprune.budget import cutoff
 from synaprune.optim import latents
 from synaprune.optim.threshold import TINY
 
-__all__ = ["adopt", "bury", "gate", "leave", "project", "start", "widen"]
+__all__ = ["adopt", "bury", "gate", "leave", "move", "project", "start"]
 
 
 def start(weight: Tensor, sign: Tensor, threshold: float) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def start(weight: Tensor, sign: Tensor, threshold: float) -> dict[str, Any]:
     """
     latent = latents.in_layout_of(weight, weight.detach().to(latents.latent_dtype(weight)))
     state = {"latent": latent, "threshold": 0.0}
-    widen(state, threshold)
+    move(state, threshold)
     if not latent.any():
         latent.copy_(sign).mul_(_just_above(latent, threshold))
     return state
@@ -54,16 +54,13 @@ def gate(gradient: Tensor, state: dict[str, Any]) -> Tensor:
     return gated
 
 
-def widen(state: dict[str, Any], least: float) -> None:
-    """Raise the threshold to `least` without changing a weight: latents outside of the dead zone move with it.
-
-    An absent synapse would come back at the next step where there is no zone to keep it.
-    """
-    gap = least - state["threshold"]
-    if gap > 0.0:
-        sign = torch.ops.aten.softshrink(state["latent"], state["threshold"]).sign_()
-        state["latent"].add_(sign, alpha=gap)
-        state["threshold"] = least
+def move(state: dict[str, Any], threshold: float) -> None:
+    """Set the threshold without changing a weight: latents outside of the dead zone move with its edge."""
+    latent, gap = state["latent"], threshold - state["threshold"]
+    if gap:
+        sign = torch.ops.aten.softshrink(latent, state["threshold"]).sign_()
+        latent.copy_(torch.where(sign == 0, latent.clamp(-threshold, threshold), latent.add(sign, alpha=gap)))
+        state["threshold"] = threshold
 
 
 def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
@@ -79,7 +76,7 @@ def adopt(weight: Tensor, state: dict[str, Any], margin: float) -> None:
     if not changed.any():
         return
     if (changed & (written == 0)).any():
-        widen(state, margin)
+        move(state, max(margin, state["threshold"]))  # without a zone to keep it, it would be back after a step
     target = written.to(state["latent"].dtype)
     outside = target + target.sign() * state["threshold"]
     state["latent"].copy_(torch.where(changed, outside, state["latent"]))

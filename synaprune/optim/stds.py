@@ -4,7 +4,8 @@ For a synapse with weight w = sign(z)·[|z| − d]₊ and gradient g = ∂L/∂w
 
 1. ∂L/∂z := g, whether the synapse exists (a spine, |z| > d) or not (a filopodium, |z| ≤ d); or the true gradient, 0
    for a filopodium;
-2. after n of N steps d = D·f(n/N), with f(x) = ½(1 + sin π(x−½)) or f(x) = x, the same d for all layers.
+2. after n of N steps d = D·f(n/N), with f(x) = ½(1 + sin π(x−½)) or f(x) = x, the same d for all layers. A tensor that
+   is not there (it began with a dead zone, it has rested, D has changed) takes as large a part of the way to D.
 
 Source: Chen, Yu, Fang, Ma, Huang, Tian, "State Transition of Dendritic Spines Improves Learning of Sparse Spiking
 Neural Networks", ICML 2022, PMLR 162, pp. 3701-3715.
@@ -113,5 +114,6 @@ class STDS(Shrinking):
         d: float = state["threshold"]
         if self._has_budget(group):
             return d
-        before, now = (schedules.progress(group["schedule"], state["steps"] - i) for i in (1, 0))
-        return d + float(group["threshold"]) * (now - before)
+        before, now = (schedules.progress(group["schedule"], group["clock"] + i) for i in (0, 1))
+        part = (now - before) / (1.0 - before) if before < 1.0 else 1.0
+        return d + max(float(group["threshold"]) - d, 0.0) * part

@@ -101,6 +101,10 @@ def test_shape_of_the_drop_fraction():
         ({"initial": 0.0}, r"initial=0\.0 is not a connectivity in \(0, 1\]"),
         ({"initial": 1.5}, r"initial=1\.5 is not"),
         ({"sparsity": 0.25}, r"initial=0\.5 begins below the connectivity of 0\.75"),
+        (
+            {"sparsity": {"*": 0.25}},
+            r"begin with 250 synapses and end with 450, .* too low for sparsity=\{'\*': 0\.25\}",
+        ),
         ({"annealing": "cosin"}, "there is no annealing 'cosin'; did you mean 'cosine'"),
         ({"allocation": "globe"}, "there is no allocation 'globe'"),
     ],

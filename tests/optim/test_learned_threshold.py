@@ -104,6 +104,54 @@ def test_weight_decay_of_the_scalar_raises_the_threshold_alike_under_every_base(
         assert optimizer.state[weight]["threshold"] == pytest.approx(1 / (1 + math.exp(2.56)), rel=1e-4)
 
 
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+def test_weight_decay_of_weights_leaves_the_scalar_alone(base):
+    weight = nn.Parameter(torch.randn(20, 10, generator=torch.Generator().manual_seed(0)))
+    optimizer = STR([weight], lr=0.1, threshold_decay=0.0, base=base, weight_decay=0.5)
+    before = weight.detach().abs().sum()
+    for _ in range(5):
+        weight.grad = torch.zeros(10, 20).T  # in another layout
+        optimizer.step()
+    assert weight.abs().sum() < 0.9 * before
+    assert optimizer.state[weight]["scalar"].item() == -5.0
+
+
+@pytest.mark.parametrize("rate", [1e-2, 1e-5, 2e-8, 1e-9])
+def test_tiny_decays_of_the_scalar_add_up(rate):
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = STR([weight], lr=rate, threshold_decay=1.0, base=torch.optim.SGD)
+    for _ in range(1000):
+        weight.grad = torch.zeros(1)
+        optimizer.step()
+    state = optimizer.state[weight]
+    assert state["scalar"].item() + state["rest"] + 5.0 == pytest.approx(5.0 - 5.0 * (1.0 - rate) ** 1000, rel=1e-4)
+
+
+def test_from_a_strength_to_a_budget_and_back():
+    weight = nn.Parameter(torch.linspace(-4.0, 4.0, 100))
+    optimizer = STR([weight], lr=1e-3, threshold_decay=1.0)
+    group = optimizer.param_groups[0]
+
+    def step():
+        weight.grad = torch.zeros(100)
+        optimizer.step()
+
+    step()
+    group.update(threshold_decay=None, sparsity=0.5, schedule=cubic(1))
+    step()
+    optimizer.settle()
+    state = optimizer.state[weight]
+    assert optimizer.connectivity() == 0.5
+    assert state["threshold"] > 1.0
+    assert "scalar" not in state
+    before = weight.detach().clone()
+    group.update(threshold_decay=5.0, sparsity=None)
+    step()
+    assert state["scalar"].item() == 0.0  # the highest threshold that a decay reaches, ½
+    assert state["threshold"] == 0.5
+    torch.testing.assert_close(weight.detach(), before, rtol=0, atol=1e-6)
+
+
 def test_weights_start_as_they_are():
     weight = nn.Parameter(torch.tensor([0.01, -2.0, 0.5]))
     optimizer = STR([weight], lr=0.1, threshold_decay=0.0, s_init=0.0, base=torch.optim.SGD)

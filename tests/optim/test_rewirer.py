@@ -6,7 +6,7 @@ from common import BASES, model, train
 from torch import nn
 
 from synaprune.budget import constant
-from synaprune.optim import DeepR, GradR, Magnitude, RigL
+from synaprune.optim import LATS, STDS, DeepR, GradR, Magnitude, MagnitudeSTE, RigL, SoftDeepR
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -140,6 +140,24 @@ def test_swapping_averages_in_and_out_changes_nothing(compiled):
             weight.copy_(own)
     assert torch.equal(weight, twin)
     assert torch.equal(optimizers[0].theta(weight), optimizers[1].theta(twin))
+
+
+@pytest.mark.parametrize("method", [GradR, MagnitudeSTE, STDS, LATS, RigL, SoftDeepR])
+def test_moments_of_synapses_that_feed_nothing_do_not_either(method):
+    """A neuron whose outgoing synapses are all absent gives those that come in a gradient of exactly 0."""
+    weight = nn.Parameter(torch.randn(100, generator=torch.Generator().manual_seed(0)))
+    schedule = {} if method is SoftDeepR else {"schedule": constant(steps=2000)}
+    optimizer = method([weight], lr=1e-5, sparsity=0.5, betas=(0.5, 0.6), **schedule)
+    generator = torch.Generator().manual_seed(1)
+    for n in range(256):
+        weight.grad = torch.randn(100, generator=generator)
+        if n >= 20:
+            weight.grad[:50] = 0.0
+        optimizer.step()
+    for key in ("exp_avg", "exp_avg_sq"):
+        moment = optimizer.state[weight]["base"][key]
+        assert not moment[:50].any()
+        assert moment[50:].any()
 
 
 @pytest.mark.parametrize(("method", "frozen"), [(Magnitude, False), (DeepR, True), (GradR, True), (RigL, True)])

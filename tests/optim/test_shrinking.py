@@ -268,6 +268,9 @@ def test_budgets_per_layer(allocation):
         (LATS, {"alpha": float("inf")}, "alpha=inf"),
         (LATS, {"alpha": "much"}, "alpha='much'"),
         (STR, {"threshold_decay": float("nan")}, "threshold_decay=nan"),
+        (STDS, {"threshold": True, "schedule": sine(5)}, "threshold=True is not a finite number"),
+        (LATS, {"alpha": "0.5"}, r"alpha='0\.5' is not a finite number"),
+        (LATS, {"alpha": 0.5, "gated": "yes"}, "gated='yes' is neither True nor False"),
     ],
 )
 def test_bad_values_are_named(method, options, words):

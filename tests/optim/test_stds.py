@@ -98,7 +98,41 @@ def test_changed_threshold_acts_at_once():
         optimizer.param_groups[0]["threshold"] = threshold
         weight.grad = torch.zeros(1)
         optimizer.step()
-    assert weight.item() == pytest.approx(5.0 - 0.25 - 0.5)
+    assert weight.item() == pytest.approx(5.0 - 0.25 - 1.75 / 3)  # a third of the way that is left
+
+
+def ends(*weights, pause=(), steps=10, **options):
+    """The thresholds of these tensors after a schedule to D = 2, during which the last has no gradient in `pause`."""
+    optimizer = STDS(weights, lr=0.1, threshold=2.0, schedule=sine(steps), base=torch.optim.SGD, **options)
+    for n in range(steps):
+        for weight in weights:
+            weight.grad = None if n in pause and weight is weights[-1] else torch.zeros_like(weight)
+        optimizer.step()
+    return [optimizer.state[weight]["threshold"] for weight in weights]
+
+
+@pytest.mark.parametrize(("margin", "end"), [(0.0, 2.0), (1.0, 2.0), (3.0, 3.0)])
+def test_a_pruned_tensor_ends_at_the_same_threshold(margin, end):
+    pruned = nn.Parameter(torch.tensor([0.0, 9.0]))
+    assert ends(pruned, margin=margin) == pytest.approx([end])
+    assert pruned.tolist() == pytest.approx([0.0, 9.0 + margin - end])
+
+
+def test_a_tensor_without_gradient_for_a_while_ends_there_too():
+    weights = [nn.Parameter(torch.full((2,), 9.0)) for _ in range(2)]
+    assert ends(*weights, pause=(1, 3, 4, 7)) == pytest.approx([2.0, 2.0])
+
+
+def test_a_topology_that_was_frozen_for_a_while_ends_there_too():
+    weight = nn.Parameter(torch.full((2,), 9.0))
+    optimizer = STDS([weight], lr=0.1, threshold=2.0, schedule=linear(10))
+    for n in range(10):
+        optimizer.freeze_topology(2 <= n < 5)
+        weight.grad = torch.zeros(2)
+        optimizer.step()
+        if n == 4:
+            assert optimizer.state[weight]["threshold"] == pytest.approx(0.4)
+    assert optimizer.state[weight]["threshold"] == pytest.approx(2.0)
 
 
 def test_no_gradient_no_step_no_rise():

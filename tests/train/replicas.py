@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from synaprune.budget import cosine, cubic
 from synaprune.errors import NonFiniteGradientError
 from synaprune.models import SpikingMLP
-from synaprune.optim import SET, DeepR, GradR, Static
+from synaprune.optim import SET, STR, DeepR, GradR, GraNet, RigL, SoftDeepR, Static
 from synaprune.train import checkpoint
 from synaprune.train.parallel import Team
 
@@ -22,8 +22,12 @@ STEPS = 1000
 METHODS = {
     "grad_r": lambda net: GradR(net, lr=1e-2, sparsity=0.8, schedule=cubic(STEPS)),
     "set": lambda net: SET(net, lr=1e-2, sparsity=0.8, schedule=cosine(STEPS), period=20),
+    "rigl": lambda net: RigL(net, lr=1e-2, sparsity=0.8, schedule=cosine(STEPS), period=20),
+    "granet": lambda net: GraNet(net, lr=1e-2, sparsity=0.8, schedule=cubic(STEPS), period=20),
     "static": lambda net: Static(net, lr=1e-2, sparsity=0.8),
     "deep_r": lambda net: DeepR(net, lr=1e-2, sparsity=0.8, alpha=1e-2, temperature=1e-5),
+    "soft_deep_r": lambda net: SoftDeepR(net, lr=1e-2, sparsity=0.8, alpha=1e-2, temperature=1e-4, noise="uniform"),
+    "str": lambda net: STR(net, lr=1e-2, threshold_decay=0.1),
 }
 RANK = int(os.environ.get("RANK", 0))
 

@@ -167,7 +167,7 @@ def answers(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["grad_r", "set", "static", "deep_r"])
+@pytest.mark.parametrize("method", ["grad_r", "set", "rigl", "granet", "static", "deep_r", "soft_deep_r", "str"])
 def test_replicas_are_equal_over_1000_steps(method, answers):
     mine, theirs = (answer[method] for answer in answers)
     assert mine == theirs
