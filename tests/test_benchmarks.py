@@ -38,6 +38,33 @@ def test_optimizer_step_of_every_method():
     assert set(named) == METHODS.keys() - {"dense"}
 
 
+def test_ranking(tmp_path):
+    points = {
+        "set": ([0.90, 0.92], [0.80]),
+        "stds": ([0.91, 0.94], [0.85]),
+        "rigl": ([0.50, 0.51], [0.84]),
+        "soft_deep_r": ([0.99], [0.99]),
+    }
+    for method, budgets in points.items():
+        for sparsity, accuracies in zip((0.9, 0.95), budgets):
+            for seed, accuracy in enumerate(accuracies):
+                settings = {"method": method, "sparsity": sparsity, "holdout": 0, "lr": 0.1, "seed": seed}
+                left = 1 - sparsity if method != "soft_deep_r" else 0.3
+                metrics = {"test_accuracy": accuracy, "connectivity": left}
+                record = {"point": method, "settings": settings, "metrics": metrics, "seconds": 1}
+                (tmp_path / f"{method}-{sparsity}-{seed}.json").write_text(json.dumps(record))
+    settings |= {"method": "rigl", "sparsity": 0.95, "lr": 0.2}
+    record |= {"settings": settings, "metrics": {"test_accuracy": 0.7, "connectivity": 0.05}}
+    (tmp_path / "other.json").write_text(json.dumps(record))
+    assert run("ranking.py", tmp_path).splitlines() == [
+        "| method | 10 % | 5 % | mean rank |",
+        "| --- | ---: | ---: | ---: |",
+        "| stds | **92.50 ± 19.06** | **85.00** | 1 |",
+        "| rigl | 50.50 ± 6.35 | 84.00 (0.1) | 2.5 |",
+        "| set | **91.00 ± 12.71** | 80.00 | 2.5 |",
+    ]
+
+
 @pytest.mark.slow
 def test_train_step():
     printed = run("train_step.py", "--width=50", "--batch=16", "--repeats=3")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "load", "markdown", "read", "summary"]
+__all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "estimate", "load", "markdown", "read", "summary"]
 
 NOTE = "± is half of the 95 % interval of the mean over the seeds (Student t)."
 
@@ -88,7 +88,7 @@ def summary(results: Iterable[dict[str, Any]], figures: Mapping[str, Sequence[st
     rows = []
     for point, members in groups.items():
         values = {title: [_figure(member["metrics"], path) for member in members] for title, path in figures.items()}
-        known = {title: _estimate(sample) for title, sample in values.items() if None not in sample}
+        known = {title: estimate(sample) for title, sample in values.items() if None not in sample}
         rows.append(Row(point, tuple(sorted(member["settings"]["seed"] for member in members)), known))
     dense = next((row for row in rows if groups[row.point][0]["settings"].get("method") == "dense"), None)
     if dense is not None and "SOPs" in dense.figures:
@@ -128,7 +128,7 @@ def _figure(metrics: Any, path: Sequence[str]) -> Any:
     return metrics
 
 
-def _estimate(values: Sequence[Any]) -> Estimate:
+def estimate(values: Sequence[Any]) -> Estimate:
     """Return mean and half interval of a sample."""
     count = len(values)
     if count == 1:
