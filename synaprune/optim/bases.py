@@ -105,6 +105,7 @@ def flush(state: dict[str, Any], latent: Tensor) -> None:
     """Set what has all but decayed to 0: the denormal numbers on its way there slow a processor thirtyfold.
 
     Moments decay where a synapse learns nothing: it is absent, or its neuron has no way to the output any more.
+    Called every 64 steps, none becomes denormal in between that decays by less than a quarter per step.
     """
     for _, moment in _moments(state, latent):
         torch.ops.aten.hardshrink.out(moment, 2.0**-100, out=moment)

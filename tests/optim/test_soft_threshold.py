@@ -70,15 +70,17 @@ def test_a_tensor_of_zeros_starts_alive_by_the_smallest_bit(threshold, dtype):
     assert w.abs().max() < 1e-7
 
 
-def test_widening_changes_no_weight_and_wakes_none():
+def test_moving_the_threshold_changes_no_weight_and_wakes_none():
     state = state_of([1.0, -0.75, 0.5, -0.25], 0.5)
     before = weights(state)
-    soft_threshold.widen(state, 2.0)
+    soft_threshold.move(state, 2.0)
     assert state["threshold"] == 2.0
     assert torch.equal(weights(state), before)
     assert state["latent"].tolist() == [2.5, -2.25, 0.5, -0.25]
-    soft_threshold.widen(state, 1.0)  # wide enough already
-    assert state["threshold"] == 2.0
+    soft_threshold.move(state, 0.3)
+    assert state["threshold"] == 0.3
+    torch.testing.assert_close(weights(state), before)
+    assert state["latent"].tolist() == pytest.approx([0.8, -0.55, 0.3, -0.25])
 
 
 def test_weights_written_by_others_are_taken_over():
