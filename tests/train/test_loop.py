@@ -430,7 +430,7 @@ def test_a_held_out_run_reports_validation_accuracy(tmp_path):
 @pytest.mark.slow
 def test_compile_trains_and_keeps_the_names(tmp_path):
     # In a process of its own: torch's guards have stumbled over what other tests had left behind.
-    settings = "--width 10 --time-steps 2 --epochs 1 --compile".split()
+    settings = ["--width", "10", "--time-steps", "2", "--epochs", "1", "--compile"]
     command = [sys.executable, "-m", "synaprune", "train", "digits/grad_r", *settings, f"--out={tmp_path}"]
     subprocess.run(command, check=True, capture_output=True, timeout=600)
     assert Run(tmp_path).metrics()[-1]["train_accuracy"] > 0.15
