@@ -101,11 +101,15 @@ def reset(state: dict[str, Any], places: Tensor, latent: Tensor, group: dict[str
             moment[tuple(places // stride % size for size, stride in zip(latent.shape, strides))] = value
 
 
+def flush_period(group: dict[str, Any]) -> int:
+    """Return after how many steps to flush, so that nothing falls from 2⁻¹⁰⁰ to a denormal number in between."""
+    return 64 if min(group.get("betas", (0.0,))) >= 0.8 else 16
+
+
 def flush(state: dict[str, Any], latent: Tensor) -> None:
     """Set what has all but decayed to 0: the denormal numbers on its way there slow a processor thirtyfold.
 
     Moments decay where a synapse learns nothing: it is absent, or its neuron has no way to the output any more.
-    Called every 64 steps, none becomes denormal in between that decays by less than a quarter per step.
     """
     for _, moment in _moments(state, latent):
         torch.ops.aten.hardshrink.out(moment, 2.0**-100, out=moment)

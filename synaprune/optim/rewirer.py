@@ -149,7 +149,7 @@ class Rewirer(Inspection):
                 state["latent"].sub_(weight, alpha=float(group["lr"]) * group["weight_decay"])
             if "absent" not in state:
                 self._after(weight, state, group, note)
-            if state["steps"] % 64 == 0:
+            if state["steps"] % bases.flush_period(group) == 0:
                 bases.flush(state["base"], state["latent"])
         for group in self._rewiring_groups():
             self._rewire(group)
