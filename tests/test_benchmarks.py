@@ -14,7 +14,8 @@ from synaprune.optim import METHODS
 from synaprune.train.loop import train
 from synaprune.train.settings import Settings
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def run(name, *arguments):
@@ -56,13 +57,21 @@ def test_ranking(tmp_path):
     settings |= {"method": "rigl", "sparsity": 0.95, "lr": 0.2}
     record |= {"settings": settings, "metrics": {"test_accuracy": 0.7, "connectivity": 0.05}}
     (tmp_path / "other.json").write_text(json.dumps(record))
-    assert run("ranking.py", tmp_path).splitlines() == [
+    figure = tmp_path / "ranking.svg"
+    assert run("ranking.py", tmp_path, f"--figure={figure}").splitlines() == [
         "| method | 10 % | 5 % | mean rank |",
         "| --- | ---: | ---: | ---: |",
-        "| stds | **92.50 ± 19.06** | **85.00** | 1 |",
-        "| rigl | 50.50 ± 6.35 | 84.00 (0.1) | 2.5 |",
-        "| set | **91.00 ± 12.71** | 80.00 | 2.5 |",
+        "| STDS | **92.50 ± 19.06** | **85.00** | 1 |",
+        "| RigL | 50.50 ± 6.35 | 84.00 (0.1) | 2.5 |",
+        "| SET | **91.00 ± 12.71** | 80.00 | 2.5 |",
     ]
+    assert figure.read_text().count("soft Deep R") == 1
+
+
+@pytest.mark.parametrize("folder", ["published"])
+def test_ranking_in_the_docs_is_that_of_the_records(folder):
+    documented = (ROOT / "docs" / "methods" / "README.md").read_text()
+    assert run("ranking.py", ROOT / "results" / "mnist" / folder).strip() in documented
 
 
 @pytest.mark.slow

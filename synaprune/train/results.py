@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "estimate", "load", "markdown", "read", "summary"]
+__all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "estimate", "load", "markdown", "read", "summary", "table"]
 
 NOTE = "± is half of the 95 % interval of the mean over the seeds (Student t)."
 
@@ -115,10 +115,14 @@ def markdown(rows: Sequence[Row]) -> str:
     | --- | ---: | ---: |
     | dense | 97.50 % | 1 |
     """
-    head, body = cells(rows)
+    text = table(*cells(rows))
+    return f"{text}\n\n{NOTE}" if any(len(row.seeds) > 1 for row in rows) else text
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, its first column to the left and all others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{NOTE}" if any(len(row.seeds) > 1 for row in rows) else table
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _figure(metrics: Any, path: Sequence[str]) -> Any:
