@@ -1,6 +1,7 @@
 """Rank methods by accuracy, budget by budget, from the records of sweeps.
 
     python benchmarks/ranking.py RESULTS [RESULTS ...] [--figure ranking.svg]
+    python benchmarks/ranking.py RESULTS [RESULTS ...] --rates
 
 Prints Markdown: one row per method, in the order of its mean rank over all budgets, one column per connectivity that
 all of them were asked for. A cell is the mean accuracy in percent over the seeds ± half of its 95 % interval (Student
@@ -11,6 +12,8 @@ soft Deep R, is left out.
 
 The figure has a panel for every method, all with the curves of the others behind: errors over connectivity, by budget
 (filled marks, with intervals) and by strength or on average (hollow marks).
+
+With `--rates` it prints what every method and budget gave at each learning rate instead.
 """
 
 from __future__ import annotations
@@ -108,6 +111,23 @@ def ranking(found: dict[str, dict[float, Cell]]) -> str:
     return results.table(["method", *(f"{100 * (1 - budget):.4g} %" for budget in budgets), "mean rank"], body)
 
 
+def rates(records: list[Record]) -> str:
+    """Return accuracies by method, connectivity and learning rate as Markdown, the best rate of each row bold."""
+    rows: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for record in records:
+        settings, connectivity = record["settings"], f"{100 * record['metrics']['connectivity']:.2f} %"
+        row = rows.setdefault((METHOD_NAMES[settings["method"]], connectivity), defaultdict(list))
+        row[settings["lr"]].append(accuracy(record))
+    columns = sorted({rate for row in rows.values() for rate in row})
+    body = []
+    for names, row in rows.items():
+        means = {rate: statistics.fmean(accuracies) for rate, accuracies in row.items()}
+        shown = {rate: f"{100 * mean:.2f}" for rate, mean in means.items()}
+        top = max(means, key=lambda rate: means[rate])
+        body.append([*names, *(f"**{shown[rate]}**" if rate == top else shown.get(rate, "") for rate in columns)])
+    return results.table(["method", "connectivity", *(f"{rate:g}" for rate in columns)], body)
+
+
 def draw(records: list[Record], path: Path) -> None:
     """Draw a panel for every method but the dense network, whose mean is a line in all of them."""
     dense = [accuracy(record) for record in records if record["settings"]["method"] == "dense"]
@@ -169,12 +189,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", metavar="RESULTS", help="folders of records")
     parser.add_argument("--figure", type=Path, help="draw the curves of all methods here too")
+    parser.add_argument("--rates", action="store_true", help="print accuracies by learning rate instead of the ranking")
     args = parser.parse_args()
     if args.figure and args.figure.suffix not in (".png", ".svg"):
         parser.error(f"--figure must end in .png or .svg, not '{args.figure}'")
     try:
         records = [record for folder in args.folders for record in results.read(folder)]
-        print(ranking(cells(records)))
+        print(rates(records) if args.rates else ranking(cells(records)))
         if args.figure:
             draw(records, args.figure)
     except (UsageError, MachineError) as error:
