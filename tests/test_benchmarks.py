@@ -66,12 +66,33 @@ def test_ranking(tmp_path):
         "| SET | **91.00 ± 12.71** | 80.00 | 2.5 |",
     ]
     assert figure.read_text().count("soft Deep R") == 1
+    assert run("ranking.py", tmp_path, "--rates").splitlines()[:5] == [
+        "| method | connectivity | 0.1 | 0.2 |",
+        "| --- | ---: | ---: | ---: |",
+        "| RigL | 10.00 % | **50.50** |  |",
+        "| RigL | 5.00 % | **84.00** | 70.00 |",
+        "| SET | 10.00 % | **91.00** |  |",
+    ]
 
 
-@pytest.mark.parametrize("folder", ["published"])
-def test_ranking_in_the_docs_is_that_of_the_records(folder):
-    documented = (ROOT / "docs" / "methods" / "README.md").read_text()
-    assert run("ranking.py", ROOT / "results" / "mnist" / folder).strip() in documented
+@pytest.mark.parametrize(
+    ("page", "arguments"),
+    [
+        ("methods/README.md", ["results/mnist/published"]),
+        ("methods/README.md", ["results/mnist/methods"]),
+        ("mnist.md", ["results/mnist/methods_tune", "--rates"]),
+    ],
+)
+def test_tables_in_the_docs_are_those_of_the_records(page, arguments):
+    folder, *flags = arguments
+    assert run("ranking.py", ROOT / folder, *flags).strip() in (ROOT / "docs" / page).read_text()
+
+
+def test_every_method_has_its_result_on_its_page():
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs" / "methods").glob("[!R]*.md"))
+    for folder in ("published", "methods"):
+        for row in run("ranking.py", ROOT / "results" / "mnist" / folder).splitlines()[2:]:
+            assert " | ".join(row.replace("*", "").split(" | ")[1:-1]) in pages
 
 
 @pytest.mark.slow
