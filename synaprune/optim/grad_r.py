@@ -164,7 +164,14 @@ class GradR(Budgeted):
         threshold.fold(state)
         return (state["latent"] * state["sign"]).sub_(state["offset"])
 
+    def _fall(self, state: State) -> float:
+        """Return how far a solve may lower the threshold: as far as it has drifted up since the last one.
+
+        Early in a descent many are missing, and a threshold free to fall would lift living weights threefold at once.
+        """
+        return max(state.get("shift", 0.0), 0.0)
+
     def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> tuple[int, float]:
         before = state["offset"]
-        floated = threshold.leave(state, count, None if bound is None else before + bound)
+        floated = threshold.leave(state, count, None if bound is None else before + bound, self._fall(state))
         return floated, state["offset"] - before

@@ -37,26 +37,33 @@ def fold(state: dict[str, Any]) -> None:
         state["offset"] -= whole
 
 
-def leave(state: dict[str, Any], count: int, near: float | None = None) -> int:
+def leave(state: dict[str, Any], count: int, near: float | None = None, fall: float = math.inf) -> int:
     """Move the threshold so that exactly `count` synapses of the tensor exist, and return how many did before.
 
     It becomes `near` (an offset, −∞ for none) where that leaves as many, else the largest θ that is not to exist.
-    Synapses that tie with it and shall exist are raised by one ulp, those of the lowest index.
+    Where it falls, every living weight grows by as much; so it falls by `fall` at most, and what still lies below it
+    and shall exist is raised to just above it, the largest first. Synapses that tie with the threshold and shall exist
+    are raised as well, those of the lowest index.
     """
     values = state["latent"] * state["sign"]
     at = state["offset"]
+    lowest = float(values.new_tensor(at - fall))
     above = before = int(torch.count_nonzero(values > at))
     if near is not None and near > -math.inf:
-        at = float(values.new_tensor(near))
+        at = float(values.new_tensor(max(near, lowest)))
         above = int(torch.count_nonzero(values > at))
     if above != count:
-        at = cutoff(values, count)
+        cut = cutoff(values, count)
+        at = cut
         if at == -math.inf:  # all of them shall exist
             at = float(values.min())
             at -= max(abs(at) * 2.0**-20, TINY)
+        at = max(at, lowest)
         if missing := count - int(torch.count_nonzero(values > at)):
+            first = (values > cut) & (values <= at)
+            tied = ((values == cut) & ~first).nonzero()[: missing - int(torch.count_nonzero(first))]
+            raised = tuple(torch.cat([first.nonzero(), tied]).unbind(1))
             just_above = float(torch.nextafter(values.new_tensor(at), values.new_tensor(math.inf)))
-            raised = tuple(index[:missing] for index in (values == at).nonzero(as_tuple=True))
             state["latent"][raised] = state["sign"][raised].to(values.dtype) * max(just_above, at + TINY)
     if at + TINY > at:  # so near to 0, a difference can be too small for the weights' own type
         faint = (values > at) & (values < at + TINY)

@@ -1,5 +1,6 @@
 """Grad R against autograd, and against what its users rely on; beside its plain twins in `test_reference`."""
 
+import itertools
 import math
 
 import numpy as np
@@ -340,3 +341,39 @@ def test_a_warm_up_by_hand_keeps_a_pruned_network_pruned():
         weight.grad = torch.randn(100, 100, generator=generator)
         optimizer.step()
     assert optimizer.connectivity() < 0.012
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.02, 0.5, 0.9])
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam])
+def test_a_budget_does_not_undo_what_has_been_learned(base, sparsity):
+    """Least squares: no solution throws the loss back, however many synapses are missing when it is due."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 20)
+    y = x @ torch.randn(20, 10)
+    layer = torch.nn.Linear(20, 10, bias=False)
+    optimizer = GradR(layer, lr=1e-2, base=base, sparsity=sparsity, schedule=cubic(steps=500, flat=0.5))
+    losses = []
+    for _ in range(500):
+        optimizer.zero_grad()
+        loss = (layer(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert max(losses) == losses[0]
+    assert losses[-1] < 0.97 * losses[0]
+    assert sparsity > 0.5 or all(b < 1.05 * a for a, b in itertools.pairwise(losses))
+
+
+def test_living_weights_grow_at_a_solution_by_what_the_drift_has_taken_at_most():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(50, 40))
+    optimizer = GradR([weight], lr=0.1, base=torch.optim.SGD, sparsity=0.5, schedule=cubic(steps=200, flat=0.5))
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(200):
+        before = weight.detach().clone()
+        drift = optimizer.state.get(weight, {}).get("alpha", 0.0) * 0.1 * 16
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+        size = (before - 0.1 * weight.grad) * before.sign()  # as the base alone would leave it
+        assert (weight.abs() - size)[(size > 0) & (weight != 0)].max() <= drift + 1e-5
+    assert optimizer.connectivity() == 0.5

@@ -107,3 +107,37 @@ def test_lift_carries_what_a_latent_cannot_hold():
     for _ in range(1000):
         threshold.lift(state, torch.tensor([1e-7, 0.0]))  # a latent of 4 moves by 4.8e-7 at least
     assert theta(state) == pytest.approx([4.0001, 4.0], abs=5e-7)
+
+
+@given(
+    st.lists(
+        st.sampled_from([-3.0, -0.5, -0.2, -1e-30, 0.0, 1e-35, 0.001, 0.5, 0.50000006, 3.0]), min_size=1, max_size=20
+    ),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    st.sampled_from([0.0, 1e-38, 7.7e-4, 0.3]),
+    st.sampled_from([0.0, 1e-9, 0.1, 1.0]),
+    st.data(),
+)
+def test_a_threshold_falls_so_far_and_no_further(thetas, dtype, offset, fall, data):
+    """No living weight grows by more than that, the largest exist, and their number is exact."""
+    count = data.draw(st.integers(0, len(thetas)))
+    state = begin([1.0] * len(thetas), torch.promote_types(dtype, torch.float32))
+    state["latent"].copy_(torch.tensor(thetas) + offset)
+    state["offset"] = offset
+    before = theta(state)
+    threshold.leave(state, count, None, fall)
+    alive = exists(state, dtype)
+    assert sum(alive) == count
+    for old, new, lives in zip(before, theta(state), alive):
+        if old > 0:
+            assert new <= old + fall + 1e-6
+        assert not lives or old >= sorted(before, reverse=True)[count - 1]
+
+
+def test_the_missing_are_raised_where_a_threshold_may_not_fall():
+    state = begin([0.5, -0.25, 0.125, 0.0625])
+    state["offset"] = 0.2
+    assert threshold.leave(state, 4, None, fall=0.1) == 2
+    assert state["offset"] == pytest.approx(0.1)
+    assert theta(state) == pytest.approx([0.4, 0.15, 0.025, 0.0], abs=1e-7)
+    assert all(exists(state, torch.float32))

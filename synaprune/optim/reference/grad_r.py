@@ -120,13 +120,18 @@ class GradRBudget:
         return self.s * torch.relu(self.theta)
 
     def step(self, g: Tensor, n: int | None = None) -> Tensor:
-        """Take g = ∂L/∂w, leave exactly n synapses if n (below their number) is given, and return the new weights."""
+        """Take g = ∂L/∂w, leave exactly n synapses if n (below their number) is given, and return the new weights.
+
+        The threshold b falls no further than it has drifted since the last solution. What is missing then is raised
+        from below it to just above.
+        """
         drift = self.eta * (self.alpha or 0.0)
         self.theta = self.theta - self.eta * self.s * self.base.direction(g) - drift
         self.shift, self.travel = self.shift + drift, self.travel + self.eta
         if n is not None:
             b = self.theta.flatten().sort(descending=True).values[n].item()  # the largest that is not to exist
-            self.theta = self.theta - b
+            shall_exist, b = self.theta > b, max(b, -max(self.shift, 0.0))
+            self.theta = torch.where(shall_exist, (self.theta - b).clamp(min=2.0**-100), self.theta - b)
             found = (self.shift + b) / self.travel
             self.alpha = found if self.alpha is None else (self.alpha + found) / 2
             self.shift = self.travel = 0.0
