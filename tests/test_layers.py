@@ -47,4 +47,4 @@ def test_every_part_has_a_layer():
 
 
 def test_a_method_is_a_short_file():
-    assert not [file.name for file in ROOT.glob("optim/**/*.py") if len(file.read_text().splitlines()) > 200]
+    assert not [file.name for file in ROOT.glob("optim/**/*.py") if len(file.read_text().splitlines()) > 250]

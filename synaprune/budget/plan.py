@@ -24,13 +24,19 @@ class Plan:
             and `period`.
         names, shapes: of the layers.
         initial: synapses that each of them had at first.
+        known: all names that a pattern may match without an error, those of frozen layers too.
 
     Raises:
         UsageError: a value out of range, a layer without a budget or with less than one synapse.
     """
 
     def __init__(
-        self, options: Mapping[str, Any], names: Sequence[str], shapes: Sequence[torch.Size], initial: Sequence[int]
+        self,
+        options: Mapping[str, Any],
+        names: Sequence[str],
+        shapes: Sequence[torch.Size],
+        initial: Sequence[int],
+        known: Sequence[str] = (),
     ) -> None:
         check(options)
         self.schedule: schedules.Schedule = options["schedule"]
@@ -39,7 +45,7 @@ class Plan:
         self.sizes = [math.prod(shape) for shape in shapes]
         sparsity, allocation = options["sparsity"], ALLOCATIONS[options["allocation"]]
         if isinstance(sparsity, Mapping):
-            self.layers: list[int] | None = allocate(self.sizes, _by_pattern(sparsity, names), names)
+            self.layers: list[int] | None = allocate(self.sizes, _by_pattern(sparsity, names, known or names), names)
         elif allocation is not None:
             self.layers = allocate(self.sizes, allocation(shapes, 1.0 - sparsity), names)
         else:
@@ -107,12 +113,12 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageError(f"floor={floor!r} is not a share of the common connectivity in [0, 1]")
 
 
-def _by_pattern(sparsity: Mapping[str, float], names: Sequence[str]) -> list[float]:
+def _by_pattern(sparsity: Mapping[str, float], names: Sequence[str], known: Sequence[str]) -> list[float]:
     """Return the connectivity of each layer by the first pattern that matches its name."""
     for pattern in sparsity:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            whole = [f"{name.rpartition('.')[0]}.*" for name in names if "." in name]
-            hint = nearest(pattern, [*whole, *names]) or f"; there are {', '.join(names)}"
+        if not any(fnmatchcase(name, pattern) for name in known):
+            whole = [f"{name.rpartition('.')[0]}.*" for name in known if "." in name]
+            hint = nearest(pattern, [*whole, *known]) or f"; there are {', '.join(known)}"
             raise UsageError(f"sparsity: no layer's name matches '{pattern}'{hint}")
     shares = []
     for name in names:

@@ -6,6 +6,7 @@ Which score ranks the synapses is the method's; how many, where and by when is t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from synaprune.budget import Plan, Schedule, plan, split
-from synaprune.optim.groups import Group, State
+from synaprune.optim.groups import Group, State, moves
 from synaprune.optim.rewirer import Rewirer, Row
 
 __all__ = ["Budgeted", "Solved", "Sparsity", "budget_options"]
@@ -73,7 +74,11 @@ class Budgeted(Rewirer):
 
     def _check_group(self, group: Group) -> None:
         if self._has_budget(group):
-            self._plan(group, [weight.numel() for weight in group["params"]])
+            self._plan(group, [weight.numel() for weight in self._learning(group)])
+
+    def _learning(self, group: Group) -> list[Tensor]:
+        """Return the tensors of a group that its budget counts: those that are not frozen."""
+        return [weight for weight in group["params"] if weight.requires_grad]
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         """Note what the plan needs of the beginning: how many synapses there were, and how large."""
@@ -91,8 +96,9 @@ class Budgeted(Rewirer):
         return self._plan(group, [state["initial"] for *_, state in self._rows(group)])
 
     def _plan(self, group: Group, initial: list[int]) -> Plan:
-        names = group.get("param_names") or [self._name(weight) for weight in group["params"]]
-        return Plan(group, names, [weight.shape for weight in group["params"]], initial)
+        weights = self._learning(group)
+        named = [self._name(weight) for weight in group["params"]]
+        return Plan(group, [self._name(weight) for weight in weights], [w.shape for w in weights], initial, named)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -101,14 +107,35 @@ class Budgeted(Rewirer):
             if rows := self._meet(group, always=True):
                 self._put(rows)
 
+    def finish(self) -> None:
+        """Bring the number of synapses to exactly what the budget says for the end of training.
+
+        Where the last step was not that of the schedule, a warning says how many synapses go at once.
+        """
+        for group in self._rewiring_groups():
+            weights = self._learning(group)
+            if not self._has_budget(group) or not weights or group["clock"] >= (end := group["schedule"]["steps"]):
+                continue
+            done, group["clock"] = group["clock"], end
+            before = sum(int(torch.count_nonzero(weight.detach())) for weight in weights)
+            after, size = self.plan(group).count(end), sum(weight.numel() for weight in weights)
+            if before != after:
+                warnings.warn(
+                    f"training made {done} of the {end} steps of its schedule (skipped ones do not count), and left "
+                    f"{before / size:.2%} of the synapses in place of {after / size:.2%}; the difference is made up "
+                    "now, without training after it",
+                    stacklevel=2,
+                )
+        self.settle()
+
     def _rewire(self, group: Group) -> None:
-        if any(weight.grad is not None for weight in group["params"]):
+        if any(map(moves, group["params"])):
             group["clock"] += 1
             if unmoved := [row for row in self._meet(group) if row[1].grad is None]:
                 self._put(unmoved)
 
     def _rows(self, group: Group) -> list[Row]:
-        return [(group, weight, self._state_of(weight, group)) for weight in group["params"]]
+        return [(group, weight, self._state_of(weight, group)) for weight in self._learning(group)]
 
     def _meet(self, group: Group, always: bool = False) -> list[Row]:
         """Make the count exact where it is due, and return the tensors whose synapses have changed."""
@@ -118,12 +145,10 @@ class Budgeted(Rewirer):
         if not step or not (always or plan.due(group, step)):
             return []
         rows = self._rows(group)
-        if any("absent" in state for *_, state in rows):
+        if not rows or any("absent" in state for *_, state in rows):
             return []  # the topology is frozen
-        for _, weight, state in rows:
-            # A step has already taken over what others have written into the weights that it moves.
-            if (always or weight.grad is None) and self._versions.get(weight, weight._version) != weight._version:
-                self._adopt(weight, state, group)
+        # A step has already taken over what others have written into the weights that it moves.
+        self._take_over([row for row in rows if always or row[1].grad is None])
         budget = self.plan(group)
         bounds: list[float | None] = [None] * len(rows)
         if budget.layers is None:

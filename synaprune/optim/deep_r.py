@@ -129,11 +129,9 @@ class DeepR(Noisy):
     def _meet(self, group: Group, always: bool = False) -> list[Row]:
         """Replace what is missing, in each layer or in all of them together."""
         rows = self._rows(group)
-        if any("absent" in state for *_, state in rows):
+        if not rows or any("absent" in state for *_, state in rows):
             return []  # the topology is frozen
-        for _, weight, state in rows:
-            if (always or weight.grad is None) and self._versions.get(weight, weight._version) != weight._version:
-                self._adopt(weight, state, group)
+        self._take_over([row for row in rows if always or row[1].grad is None])
         budget = self.plan(group)
         layers = zip([[row] for row in rows], budget.layers) if budget.layers else [(rows, budget.total)]
         return [row for some, count in layers for row in self._replace(some, count)]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from synaprune.optim.budgeted import Budgeted
-from synaprune.optim.groups import Group
+from synaprune.optim.groups import Group, State
 
 __all__ = ["Draws"]
 
@@ -15,15 +18,29 @@ class Draws(Budgeted):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        for group in self._rewiring_groups():
-            self._draw(group)
+        self._join()
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group as any torch optimizer does, and draw its synapses."""
         super().add_param_group(param_group)
-        if hasattr(self, "_versions") and self.param_groups[-1]["rewire"]:  # else the optimizer is being made
-            self._draw(self.param_groups[-1])
+        if hasattr(self, "_written"):  # else the optimizer is being made
+            self._join()
 
-    def _draw(self, group: Group) -> None:
-        """Draw the synapses of a group, first among those that exist, and write the weights they start with."""
+    def _start(self, weight: Tensor, group: Group, seed: int) -> State:
+        """Note where synapses are still to be drawn: in a frozen tensor, which somebody looks at."""
+        state = super()._start(weight, group, seed)
+        return state if weight.requires_grad else {**state, "undrawn": True}
+
+    @torch.no_grad()
+    def _join(self) -> None:
+        """Draw the synapses of tensors that are new, or learn for the first time."""
+        for group in self._rewiring_groups():
+            new = [w for w in self._learning(group) if not (state := self.state.get(w)) or "undrawn" in state]
+            if new:
+                self._draw(group, new)
+                for weight in new:
+                    self.state[weight].pop("undrawn", None)
+
+    def _draw(self, group: Group, new: list[Tensor]) -> None:
+        """Draw the synapses of some tensors of a group, first among those that exist, and write their weights."""
         raise NotImplementedError

@@ -23,9 +23,8 @@ from torch import Tensor
 
 from synaprune.budget import Schedule, largest, progress
 from synaprune.errors import UsageError, nearest
-from synaprune.optim.groups import Group, State
+from synaprune.optim.groups import Group, State, moves
 from synaprune.optim.noise import generator
-from synaprune.optim.rewirer import Row
 from synaprune.optim.starts_sparse import StartsSparse
 from synaprune.optim.threshold import TINY
 
@@ -117,13 +116,15 @@ class DropGrow(StartsSparse):
         check(group)
 
     def _rewire(self, group: Group) -> None:
+        for weight in filter(moves, group["params"]):
+            self.state[weight]["latent"].add_(TINY)  # what has landed on exactly 0 would not count; no other is moved
         super()._rewire(group)
         step = group["clock"]
         fraction = drop_fraction(group["drop"], self._annealing(group), group["end"], step)
         if step % group["period"] or not fraction:
             return
         for _, weight, state in self._rows(group):
-            if weight.grad is not None and "absent" not in state:
+            if moves(weight) and "absent" not in state:
                 present = int(torch.count_nonzero(state["mask"]))
                 dropped = min(round(fraction * present), weight.numel() - present)
                 self._exchange(weight, state, group, present, dropped)
@@ -145,17 +146,12 @@ class DropGrow(StartsSparse):
             scores = growth(weight, state, (group["seed"], group["clock"], position))
             after |= largest(first(scores, ~mask), count - stay)
         born = after & ~mask
-        state["latent"].masked_fill_(born, 0.0)
+        state["latent"].masked_fill_(born, TINY)
         begin = {"step_size": float(group["lr"]), "sum": group.get("initial_accumulator_value", 0.0)}
         for name, moment in state["base"].items():
             if isinstance(moment, Tensor) and moment.shape == mask.shape:
                 moment.masked_fill_(born, begin.get(name, 0.0))  # others than Rprop's and Adagrad's begin at 0
         mask.copy_(after)
-
-    def _write(self, rows: list[Row]) -> None:  # type: ignore[override]
-        for *_, state in rows:
-            state["latent"].add_(TINY)  # what lands on exactly 0 would not count; nothing else is moved by it
-        super()._write(rows)
 
 
 def check(options: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class FiniteCheck:
         for group in groups:
             for weight in group["params"]:
                 gradient = weight.grad
-                if gradient is None:
+                if gradient is None or not weight.requires_grad:
                     continue
                 if gradient.is_sparse and group["rewire"]:
                     raise UsageError(f"the gradient of {name(weight)} is sparse; use a layer with dense gradients")

@@ -121,7 +121,7 @@ class GraNet(DropGrow):
             )
         if isinstance(sparsity, Mapping):
             last = self._plan(group, []).layers or []
-            for weight, begin, end in zip(group["params"], self._drawn(group), last):
+            for weight, begin, end in zip(self._learning(group), self._drawn(group), last):
                 if begin < end:
                     raise UsageError(
                         f"{self._name(weight)} would begin with {begin} synapses and end with {end}, but GraNet only "
@@ -132,7 +132,7 @@ class GraNet(DropGrow):
             raise UsageError(f"there is no annealing {annealing!r}{hint}")
 
     def _drawn(self, group: Group) -> list[int]:
-        weights = group["params"]
+        weights = self._learning(group)
         allocation = ALLOCATIONS[group["allocation"]] or erdos_renyi_kernel
         shares = allocation([weight.shape for weight in weights], group["initial"])
         return allocate([weight.numel() for weight in weights], shares, [self._name(weight) for weight in weights])

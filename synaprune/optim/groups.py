@@ -11,13 +11,18 @@ from torch import Tensor, nn
 from synaprune.errors import UsageError
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "State", "groups_of"]
+__all__ = ["Group", "Params", "State", "groups_of", "moves"]
 
 log = logging.getLogger("synaprune")
 
 Params = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
 State = dict[str, Any]
+
+
+def moves(weight: Tensor) -> bool:
+    """Tell whether the next step moves a tensor: it learns, and has a gradient to learn from."""
+    return weight.requires_grad and weight.grad is not None
 
 
 def groups_of(params: Params, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[Group]:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, latents, loading
-from synaprune.optim.groups import Group, Params, State, groups_of
+from synaprune.optim.groups import Group, Params, State, groups_of, moves
 
 __all__ = ["LatentOptimizer"]
 
@@ -135,7 +135,7 @@ class LatentOptimizer(Optimizer):
     def _base_sees_latents(self) -> Iterator[None]:
         kept = [dict(group) for group in self.param_groups]
         for group, weight in self._plain():
-            if weight.grad is not None and not self.state[weight]:
+            if moves(weight) and not self.state[weight]:
                 self.state[weight] = self._born(weight, group)
         states = {state.get("latent", p): state.get("base", state) for p, state in self.state.items()}
         self._base.state = defaultdict(dict, states)
@@ -143,8 +143,10 @@ class LatentOptimizer(Optimizer):
             for group in self.param_groups:
                 for option in self._clashes:
                     group[option] = group[f"base_{option}"]
+                # What has been frozen may have an old gradient.
+                group["params"] = [p for p in group["params"] if moves(p)]
                 if group["rewire"]:
-                    group["params"] = [p if p.grad is None else self.state[p]["latent"] for p in group["params"]]
+                    group["params"] = [self.state[p]["latent"] for p in group["params"]]
                     if "weight_decay" in group:
                         group["weight_decay"] = 0.0
             yield

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synaprune.optim.fingerprint import is_dense
+
 __all__ = ["adopt", "bury", "in_layout_of", "latent_dtype", "own", "project", "start"]
 
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
@@ -116,7 +118,7 @@ def project(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], compile
 def _project_in_pieces(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:
     pieces: Iterable[tuple[Tensor, ...]] = [(weight, latent, sign)]
     large = weight.numel() > WHOLE and weight.device.type == "cpu"  # on a GPU, each piece would be three launches
-    if large and _is_dense(weight) and weight.stride() == latent.stride() == sign.stride():
+    if large and is_dense(weight) and weight.stride() == latent.stride() == sign.stride():
         pieces = zip(*(t.as_strided((t.numel(),), (1,)).split(CHUNK) for t in (weight, latent, sign)))
     for w, z, s in pieces:
         theta = w if w.dtype == z.dtype else torch.empty_like(z)
@@ -132,8 +134,3 @@ def _compiled_projection() -> Any:
             weight.copy_(torch.addcmul(minus_offset, latent, sign).relu() * sign)
 
     return torch.compile(project_all)
-
-
-def _is_dense(t: Tensor) -> bool:
-    """Tell whether the elements fill their memory without a gap, in whatever order."""
-    return sum((size - 1) * stride for size, stride in zip(t.shape, t.stride())) + 1 == t.numel()

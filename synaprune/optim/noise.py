@@ -103,15 +103,18 @@ class Noisy(Draws):
         """Set the latents of a tensor whose synapses have been drawn, with the size that these shall have."""
         raise NotImplementedError
 
-    @torch.no_grad()
-    def _draw(self, group: Group) -> None:
-        rows, budget = self._rows(group), self._plan(group, [])
+    def _draw(self, group: Group, new: list[Tensor]) -> None:
+        all_rows, budget = self._rows(group), self._plan(group, [])
+        rows = [row for row in all_rows if row[1] in set(new)]
         chances = [_chances(weight, state["seed"]) for _, weight, state in rows]
         if budget.layers is None:
-            pool = largest(torch.cat([values.flatten() for values in chances]), budget.total)
+            old = sum(int(torch.count_nonzero(weight)) for _, weight, _ in all_rows if weight not in set(new))
+            count = max(budget.total - old, len(new))
+            pool = largest(torch.cat([values.flatten() for values in chances]), count)
             drawn = [part.view_as(values) for part, values in zip(pool.split([c.numel() for c in chances]), chances)]
         else:
-            drawn = [largest(values, count) for values, count in zip(chances, budget.layers)]
+            counts = dict(zip(self._learning(group), budget.layers))
+            drawn = [largest(values, counts[weight]) for (_, weight, _), values in zip(rows, chances)]
         for (_, weight, state), exists in zip(rows, drawn):
             size = weight.detach().abs().to(state["latent"].dtype)
             if group["rescale"]:
@@ -133,7 +136,7 @@ class Noisy(Draws):
 
     def _plan(self, group: Group, initial: list[int]) -> Plan:
         """Return the plan, which is the same for all steps unless somebody changes the options."""
-        key = (repr(group["sparsity"]), group["allocation"], [weight.shape for weight in group["params"]])
+        key = (repr(group["sparsity"]), group["allocation"], [weight.shape for weight in self._learning(group)])
         if self._plans.get(id(group), (None,))[0] != key:
             self._plans[id(group)] = key, super()._plan(group, initial)
         return self._plans[id(group)][1]

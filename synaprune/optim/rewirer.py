@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.optim import bases, latents
-from synaprune.optim.groups import Group, Params, State
+from synaprune.optim.fingerprint import fingerprint, same
+from synaprune.optim.groups import Group, Params, State, moves
 from synaprune.optim.inspection import Inspection
 
 __all__ = ["Rewirer", "Row"]
@@ -31,7 +32,8 @@ class Rewirer(Inspection):
     """Base class of the rewiring methods; it is itself a `torch.optim.Optimizer`.
 
     Latents start when a tensor is first stepped, from the weights of that moment. Weights that somebody else
-    writes later (`load_state_dict` of the model, a mask) are taken over at the next step.
+    writes later, by whatever way (`load_state_dict` of the model, a mask, `.data`), are taken over at the next step.
+    A tensor that does not require gradients stays as it is, synapses and all; a budget is one of the others.
 
     Args:
         params: a module, whose synapses are found and rewired while all its other parameters are trained
@@ -63,7 +65,7 @@ class Rewirer(Inspection):
         self._compile_projection = compile_projection
         if compile_projection:
             self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy
-        self._versions: dict[Tensor, int] = {}  # of the weights as this optimizer wrote them
+        self._written: dict[Tensor, Tensor] = {}  # fingerprints of the weights as this optimizer knows them
 
     # -- what a method may override ------------------------------------------------------------------------
 
@@ -82,6 +84,16 @@ class Rewirer(Inspection):
         Between two solutions the number floats a little; call this before a network is measured or saved.
         """
 
+    def finish(self) -> None:
+        """Bring the number of synapses to what the budget says for the end of training; call it after the last step.
+
+        Training may have had fewer steps than its schedule: `GradScaler` skips those whose gradients overflow.
+        """
+        self.settle()
+
+    def _join(self) -> None:
+        """Prepare tensors that have begun to learn since the last step."""
+
     # -- how latents are kept --------------------------------------------------------------------------------
 
     def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
@@ -95,6 +107,11 @@ class Rewirer(Inspection):
     def _write(self, rows: Sequence[Row]) -> None:
         """Write the weights of these tensors."""
         latents.project([weight for _, weight, _ in rows], [state for *_, state in rows], self._compile_projection)
+
+    def _state_of(self, weight: Tensor, group: Group) -> State:
+        if not self.state.get(weight):
+            self._written[weight] = fingerprint(weight)  # from which its latents start now
+        return super()._state_of(weight, group)
 
     # -- the topology -------------------------------------------------------------------------------------
 
@@ -124,16 +141,11 @@ class Rewirer(Inspection):
             with torch.enable_grad():
                 loss = closure()
         self._finite.look(self.param_groups, self._name)
-        moved = [
-            (group, weight, self._state_of(weight, group))
-            for group, weight in self._rewired()
-            if weight.grad is not None
-        ]
         for group in self._rewiring_groups():
             self._check_group(group)
-        for group, weight, state in moved:
-            if self._versions.get(weight, weight._version) != weight._version:
-                self._adopt(weight, state, group)
+        self._join()
+        moved = [(group, weight, self._state_of(weight, group)) for group, weight in self._rewired() if moves(weight)]
+        self._take_over(moved)
         notes = [self._before(weight, state, group) for group, weight, state in moved]
         try:
             for group, weight, state in moved:
@@ -156,10 +168,17 @@ class Rewirer(Inspection):
         self._put(moved)
         return loss
 
+    def _take_over(self, rows: Sequence[Row]) -> None:
+        """Take over what somebody else has written into these weights."""
+        for group, weight, state in rows:
+            if not same(self._written.get(weight), now := fingerprint(weight)):
+                self._adopt(weight, state, group)
+                self._written[weight] = now
+
     def _put(self, rows: Sequence[Row]) -> None:
-        """Write weights, and remember that they are ours."""
+        """Write weights, and remember them."""
         self._write(rows)
-        self._versions.update((weight, weight._version) for _, weight, _ in rows)
+        self._written.update((weight, fingerprint(weight)) for _, weight, _ in rows)
 
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
         """Return the gradient the latent receives: ∂L/∂w, with coupled weight decay on w added apart."""
@@ -175,22 +194,31 @@ class Rewirer(Inspection):
 
     # -- saving and copying --------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as any torch optimizer does.
+        """Return the state as any torch optimizer does, that of the weights as they are.
 
         Raises:
             NonFiniteGradientError: a gradient on a GPU was NaN or infinite since the start.
         """
         self._finite.report(self._name)
+        self._take_over(self._begun())
         return super().state_dict()
 
+    @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state; see `LatentOptimizer`."""
+        """Continue from a saved state, with the weights that belong to it; see `LatentOptimizer`."""
         super().load_state_dict(state_dict)
         self._last_masks.clear()
         self._finite.flags.clear()
-        self._versions.clear()
+        self._written.clear()
+        self._put(self._begun())
+
+    def _begun(self) -> list[Row]:
+        """Return the tensors that learn and have latents."""
+        rows = [(group, weight, self.state.get(weight)) for group, weight in self._rewired() if weight.requires_grad]
+        return [(group, weight, state) for group, weight, state in rows if state]
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_compile_projection", "_sign_dtype", "_last_masks", "_finite")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_versions": {}}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_written": {}}

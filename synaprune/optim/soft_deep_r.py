@@ -107,7 +107,7 @@ class SoftDeepR(Noisy):
     def _connectivity(self, weight: Tensor, group: Group) -> float:
         """Return p, the share of a tensor's synapses that exist without gradient."""
         counts = self._plan(group, []).layers or []
-        return next(n / max(p.numel(), 1) for p, n in zip(group["params"], counts) if p is weight)
+        return next(n / max(p.numel(), 1) for p, n in zip(self._learning(group), counts) if p is weight)
 
     def _depth(self, weight: Tensor, group: Group) -> float:
         """Return −θ_min (2)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from synaprune.budget import ALLOCATIONS, largest
 from synaprune.errors import UsageError
@@ -44,11 +45,12 @@ class StartsSparse(Draws, Masked):
         """Return how many synapses each layer of a group starts with."""
         return self.plan(group).layers or []
 
-    @torch.no_grad()
-    def _draw(self, group: Group) -> None:
-        rows = self._rows(group)
+    def _draw(self, group: Group, new: list[Tensor]) -> None:
+        counts = dict(zip(self._learning(group), self._drawn(group)))
+        rows = [row for row in self._rows(group) if row[1] in set(new)]
         positions = {weight: position for position, (_, weight) in enumerate(self._rewired())}
-        for (_, weight, state), count in zip(rows, self._drawn(group)):
+        for _, weight, state in rows:
+            count = counts[weight]
             # A plain generator of this seed may have drawn the weights too: the lots would then know them.
             source = generator(torch.device("cpu"), group["seed"], positions[weight])
             lots = torch.rand(weight.shape, generator=source, device="cpu").to(weight.device) - (~state["mask"]).float()

@@ -86,7 +86,7 @@ def train(
             started = time.monotonic()
             metrics = {"epoch": epoch}
             metrics |= train_epoch(settings, data, network, forward, optimizer, epoch, report, team)
-            optimizer.settle()
+            optimizer.settle() if epoch < settings.epochs else optimizer.finish()
             team.check(network, optimizer)
             metrics = team.from_first(_finish, settings, data, network, optimizer, run, board, metrics, started)
             if report is not None:
