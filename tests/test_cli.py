@@ -153,10 +153,10 @@ def test_eval_keeps_its_figures_for_the_report(trained, capsys):
     assert "SOPs per image" in (trained / "report.html").read_text(encoding="utf-8")
     capsys.readouterr()
     kept.unlink()
-    kept.with_name("evaluation.json.tmp").mkdir()  # cannot be written
+    kept.mkdir()  # cannot be written
     assert cli.main(["eval", str(trained)]) == 0
     assert "the figures are not kept for the report (Is a directory)" in capsys.readouterr().err
-    kept.with_name("evaluation.json.tmp").rmdir()
+    kept.rmdir()
 
 
 def test_report_writes_where_it_is_told_and_figures_beside(trained, tmp_path, monkeypatch, capsys):

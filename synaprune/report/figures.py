@@ -71,11 +71,14 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
         bottom.set_xlim(1 - 0.02 * len(epochs), len(epochs) * 1.02)
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         try:
-            with replacing(path) as file:
+            with replacing(path, remedy="the run itself is saved") as file:
                 figure.savefig(file, format="png", facecolor="white")
+        except MachineError:
+            raise
         except OSError as error:
-            reason = error.strerror or "no space left on the disk"  # only the latter comes as a sentence
-            raise MachineError(f"the figure '{path}' cannot be written ({reason}); the run itself is saved") from error
+            raise MachineError(
+                f"the figure '{path}' cannot be written ({error.strerror}); the run itself is saved"
+            ) from error
     return path
 
 

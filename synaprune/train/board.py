@@ -34,7 +34,9 @@ class Board:
 
     def __init__(self, folder: Path, start: int) -> None:
         folder.mkdir(exist_ok=True)
-        self._file = (folder / f"events.out.tfevents.{start:06d}").open("wb")
+        path = folder / f"events.out.tfevents.{start:06d}"
+        path.unlink(missing_ok=True)
+        self._file = path.open("xb")  # in its place from the first, for TensorBoard reads it while it grows
         self._records = RecordWriter(self._file)
         self._add(file_version="brain.Event:2")
         self._add(step=start + 1, session_log=SessionLog(status=SessionLog.START))

@@ -71,6 +71,7 @@ def train(
         replica = team.replica(network)
         forward = torch.compile(replica, dynamic=False) if settings.compile else replica
         # From here on the folder is ours; what cannot work was refused before it was made.
+        stack.enter_context(full_disk_named(run.folder))
         team.from_first(lambda: stack.enter_context(run.locked()))
         state = team.from_first(_begin, settings, run, resume, command, network)
         if state["epoch"]:
@@ -78,7 +79,6 @@ def train(
             optimizer.load_state_dict(state["optimizer"])
         metrics: dict[str, Any] = state["metrics"]
         optimizer.turnover()  # counts from here
-        stack.enter_context(full_disk_named(run.folder))
         board = stack.enter_context(Board(run.tensorboard_path, state["epoch"])) if team.first else None
         report = report if team.first else None
         train_tail(settings, state["epoch"], data, network, optimizer, run, team)

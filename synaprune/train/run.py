@@ -31,14 +31,9 @@ from torch.optim import Optimizer
 
 import synaprune
 from synaprune.errors import UsageError
-from synaprune.files import replacing
+from synaprune.files import appending, locked, replacing, sync
 from synaprune.train import checkpoint, parallel
 from synaprune.train.settings import Settings
-
-try:
-    import fcntl
-except ModuleNotFoundError:  # not a Unix
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Run", "commit", "machine", "result", "versions"]
 
@@ -93,17 +88,8 @@ class Run:
 
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("wb") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"'{self.folder}' is being trained by another process; wait for it, or give another folder"
-                    " with --out"
-                ) from error
-            except OSError:
-                pass  # some network file systems have none
+        refusal = f"'{self.folder}' is being trained by another process; wait for it, or give another folder with --out"
+        with locked(self.folder / ".lock", refusal):
             yield
 
     def refuse_if_taken(self) -> None:
@@ -124,6 +110,7 @@ class Run:
         """Make the folder, with its `settings.json`; raises as `refuse_if_taken`."""
         self.refuse_if_taken()
         self.folder.mkdir(parents=True, exist_ok=True)
+        sync(self.folder.parent)
         header = {
             "settings": settings.to_mapping(),
             "versions": versions(),
@@ -213,10 +200,8 @@ class Run:
 
     def append(self, metrics: Mapping[str, Any]) -> None:
         """Add one epoch's line and bring it to the disk."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with appending(self.metrics_path) as file:
+            file.write(json.dumps(metrics).encode() + b"\n")
 
     def keep_evaluation(self, figures: Mapping[str, Any]) -> None:
         """Write what `synaprune.train.loop.evaluate` has measured."""

@@ -15,17 +15,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
-from synaprune.files import replacing
+from synaprune.files import appending, locked, replacing
 from synaprune.train import build
 from synaprune.train.loop import evaluate
-from synaprune.train.run import Run, commit, fcntl, result
+from synaprune.train.run import Run, commit, result
 from synaprune.train.sweep import Point, Sweep
 
 __all__ = ["State", "default_jobs", "run", "states"]
@@ -116,7 +115,8 @@ def run(
     jobs = jobs or default_jobs(sweep)
     states(sweep, runs)  # what is refused is refused before a folder is made
     sweep.results.mkdir(parents=True, exist_ok=True)
-    with _locked(sweep.results):
+    refusal = f"another sweep fills '{sweep.results}'; wait for it, or name another folder under 'results'"
+    with locked(sweep.results, refusal):  # itself, so that no file of ours lies among the results
         found = states(sweep, runs)
         waiting = [state for state in found if state.state == "waiting"]
         for task in {state.point.settings.task for state in waiting}:
@@ -158,7 +158,7 @@ class _Child:
             arguments.append("--resume")
         # The child finds the modules that this process finds, not those that may lie where the command is given.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-        with self._log.open("ab") as log:
+        with appending(self._log) as log:
             self._start = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", CHILD, *arguments],
@@ -264,27 +264,6 @@ def _free(folder: Path) -> bool:
             return True
     except UsageError:
         return False
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other sweeps from filling the folder; it is locked itself, so no file of ours lies among the results."""
-    if fcntl is None:  # not a Unix
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"another sweep fills '{folder}'; wait for it, or name another folder under 'results'"
-            ) from error
-        except OSError:
-            pass  # some network file systems have no locks
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _cpus() -> int:

@@ -111,7 +111,7 @@ POINTS = {
     "before the first checkpoint": (checkpoint, "save", 1),
     "between metrics and checkpoint": (checkpoint, "save", 3),
     "before the last checkpoint": (checkpoint, "save", 4),
-    "while the checkpoint is written": (os, "fsync", 5),
+    "while the checkpoint is written": (os, "fsync", 9),
     "while the checkpoint takes its place": (os, "replace", 3),
 }
 
@@ -308,13 +308,13 @@ def test_a_network_too_large_for_the_memory(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("moment", "file"), [(4, ""), (5, "/checkpoint.safetensors")])
+@pytest.mark.parametrize(("moment", "file"), [(8, ""), (9, "/checkpoint.safetensors")])
 def test_a_full_disk_leaves_the_previous_checkpoint(moment, file, whole, tmp_path, monkeypatch):
     real, calls = os.fsync, []
 
     def filling(descriptor):
         calls.append(descriptor)
-        if len(calls) == moment:  # settings, then metrics and checkpoint of each epoch
+        if len(calls) == moment:  # settings, then metrics and checkpoint of each epoch; with each new name its folder
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
