@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from synaprune import __version__
 from synaprune.engine.graph import Network
@@ -34,12 +32,15 @@ from synaprune.errors import UsageError
 from synaprune.export import rice
 from synaprune.export.values import check, from_stored, to_stored
 from synaprune.files import check_place, replacing
+from synaprune.tensorfile import Stored, checksum
+from synaprune.tensorfile import write as write_tensors
 
 __all__ = ["FORMAT", "provenance", "read", "write"]
 
 FORMAT = 1
 """Version of the file's layout; raised when older readers would misread a file."""
 
+NAMES = {"uint8": "U8", "float32": "F32", "float16": "F16", "int8": "I8", "uint16": "U16"}  # NumPy's, safetensors'
 DTYPES = {"code": ("U8",), "values": ("F32", "F16", "I8"), "scale": ("U16",), "bias": ("F32",)}
 REMEDY = "export the network again"
 
@@ -55,7 +56,7 @@ def write(
 ) -> None:
     """Write a network to `path`, atomically: a failure leaves the file that was there.
 
-    A synapse whose weight is rounded to 0 is left out.
+    The same network and provenance give the same bytes. A synapse whose weight is rounded to 0 is left out.
 
     Args:
         network: what to write.
@@ -85,8 +86,9 @@ def write(
     metadata = {"synaprune": text, "crc32": _checksum(text, arrays)}
     path = Path(path)
     check_place(path)
+    content = {name: Stored(NAMES[array.dtype.name], array.shape, array) for name, array in arrays.items()}
     with replacing(path, remedy="free some space") as file:
-        file.write(safetensors.numpy.save(arrays, metadata=metadata))
+        write_tensors(file, content, metadata)
 
 
 def read(path: str | os.PathLike[str]) -> Network:
@@ -141,11 +143,7 @@ def _synapses(name: str, entry: dict[str, Any], tensors: Arrays) -> Arrays:
 
 def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
     """Return the CRC-32 of the text and of all tensors: their names, types, shapes and bytes."""
-    crc = zlib.crc32(text.encode())
-    for name, array in sorted(arrays.items()):
-        crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
-        crc = zlib.crc32(array.data, crc)
-    return f"{crc:08x}"
+    return checksum(text, ((f"{name} {a.dtype} {a.shape}", a.data) for name, a in sorted(arrays.items())))
 
 
 def _open(path: Path) -> tuple[dict[str, Any], Arrays]:

@@ -313,3 +313,17 @@ def test_reading_needs_no_torch(tmp_path):
     code = "import sys; from synaprune.export import read; read(sys.argv[1]); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, str(tmp_path / "n")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("values", ["fp32", "fp16", "int8"])
+def test_the_same_network_is_the_same_file_in_every_process(values, tmp_path):
+    program = (
+        "import sys; from synaprune import export; network = export.read(sys.argv[1])\n"
+        "export.write(network, sys.argv[2], values=sys.argv[3], provenance={'settings': {'task': 'digits', 'lr': 1}})"
+    )
+    write(small(), tmp_path / "network")
+    files = [tmp_path / f"{seed}" for seed in (0, 1, 2)]
+    for seed, file in enumerate(files):
+        command = [sys.executable, "-c", program, tmp_path / "network", file, values]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)})
+    assert len({file.read_bytes() for file in files}) == 1
