@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from synaprune import cli
 from synaprune.cli import commands
@@ -218,6 +220,65 @@ def test_bench_prints_a_table_and_keeps_the_figures(trained, tmp_path, capsys):
         assert re.search(rf"^  {row} +[\d.]+ ", printed, re.MULTILINE)
     assert "medians of 2 and 2 rounds" in printed
     assert json.loads(path.read_text())["comparisons"][1]["samples"] == 4
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of the small run, to be damaged."""
+    return Run(shutil.copytree(trained, tmp_path / "copy"))
+
+
+DAMAGES = {
+    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 128]),
+    "header": lambda content: content[:30] + b"x" + content[31:],
+    "cut short": lambda content: content[:-1],
+    "empty": lambda content: b"",
+    "zeros": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", ["eval", "export", "bench"])
+def test_a_damaged_checkpoint_is_one_sentence_and_says_the_way_back(command, damage, copied, capsys):
+    path = copied.checkpoint_path
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    before = set(os.listdir(copied.folder))
+    assert cli.main([command, str(copied.folder)]) == 2
+    said = sentence(capsys)
+    assert re.match(
+        f"(checkpoint )?'{path}' is (damaged: its (checksum|header)|no checkpoint of synaprune, or is cut short)", said
+    )
+    assert said.endswith(
+        "; the one before it, of epoch 1, is whole: train with --resume to go on from there, or give"
+        " 'checkpoint.previous.safetensors' the name 'checkpoint.safetensors'"
+    )
+    assert set(os.listdir(copied.folder)) == before
+    copied.previous_path.rename(path)
+    assert cli.main([command, str(copied.folder), *(["--repeats", "2"] if command == "bench" else [])]) == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_page_is_written_without_what_a_damaged_checkpoint_held_and_says_so(damage, copied, capsys):
+    copied.checkpoint_path.write_bytes(DAMAGES[damage](copied.checkpoint_path.read_bytes()))
+    assert cli.main(["report", str(copied.folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert re.match("synaprune: .*checkpoint.safetensors' is .*; the one before it, of epoch 1, is whole", captured.err)
+    page = copied.page_path.read_text(encoding="utf-8")
+    assert "The map of the first layer&#x27;s synapses is missing" in page
+    assert "the one before it, of epoch 1, is whole" in page
+
+
+def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(trained, copied, capsys):
+    weights = copied.state()["model"]
+    copied.checkpoint_path.write_bytes(DAMAGES["one bit"](copied.checkpoint_path.read_bytes()))
+    assert cli.main([*SMALL, "--out", str(copied.folder), "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert (
+        "is damaged: its checksum is another: going on from the one before it, of epoch 1; the damaged one is" in said
+    )
+    assert all(torch.equal(weights[name], tensor) for name, tensor in copied.state()["model"].items())
+    assert "Missing on this page" not in copied.page_path.read_text(encoding="utf-8")
 
 
 def test_a_taken_folder_is_refused_and_resume_goes_on(trained, capsys):

@@ -155,7 +155,7 @@ def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             header = json.loads(metadata["synaprune"])
-            if header["format"] == FORMAT and "network" in header:
+            if header["format"] == FORMAT and "state" not in header:
                 arrays = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(f"'{path}' is no sparse file of synaprune, or is cut short; {REMEDY}") from error
@@ -164,7 +164,7 @@ def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
             f"'{path}' has format {header['format']!s:.20}, this version of synaprune reads {FORMAT};"
             " use the version that wrote it"
         )
-    if "network" not in header:
+    if "state" in header:
         raise UsageError(f"'{path}' is the checkpoint of a run; export the run")
     if metadata.get("crc32") != _checksum(metadata["synaprune"], arrays):
         raise UsageError(f"'{path}' is damaged: its checksum is another; {REMEDY}")

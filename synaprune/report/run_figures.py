@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from synaprune.errors import UsageError
 from synaprune.report import histograms
 from synaprune.report.figure import Axis, Column, Figure, Table, Trace, wide
 from synaprune.report.names import layer_name, part_of
 from synaprune.report.receptive import receptive_map
+from synaprune.train.checkpoint import DamagedError
 from synaprune.train.run import Run
 
 __all__ = ["run_figures"]
@@ -37,11 +40,8 @@ def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
     if not by_tag:
         missing.append(f"The distributions of w and θ are missing: '{run.tensorboard_path}' holds no histograms.")
     drawn = _receptive(run, epochs, settings)
-    if drawn is None:
-        missing.append(
-            f"The map of the first layer's synapses is missing: '{run.checkpoint_path}' has no such layer, or cannot be"
-            " read."
-        )
+    if isinstance(drawn, str):
+        missing.append(f"The map of the first layer's synapses is missing: {drawn}.")
     else:
         figures.append(drawn)
     evaluation = run.evaluation(len(epochs))
@@ -206,12 +206,22 @@ def _distributions(
     return figures
 
 
-def _receptive(run: Run, epochs: Epochs, settings: dict[str, Any]) -> Figure | None:
-    """Return the map of the first layer's surviving synapses, None where there is none."""
+def _receptive(run: Run, epochs: Epochs, settings: dict[str, Any]) -> Figure | str:
+    """Return the map of the first layer's surviving synapses, or in words why there is none."""
     layer = next(iter(epochs[-1]["layers"]))
-    counts = receptive_map(run.checkpoint_path, layer, settings.get("task", ""))
+    try:
+        state = run.state(only=lambda name: name == f"model/{layer}")  # a checkpoint may hold hundreds of megabytes
+    except DamagedError as error:
+        if run.checkpoint_path.exists():
+            warnings.warn(str(error), stacklevel=1)
+        return str(error)
+    except (UsageError, OSError) as error:
+        return str(error)
+    weight = state["model"].get(layer)
+    counts = None if weight is None else receptive_map(weight, settings.get("task", ""))
     if counts is None:
-        return None
+        return f"'{run.checkpoint_path}' has no such layer, or one of another shape"
+    when = "" if state["epoch"] == len(epochs) else f" As they were after epoch {state['epoch']}."
     rows, columns = counts.shape
     lost = int((counts == 0).sum())
     cells = [(x, y) for y in range(rows) for x in range(columns)]
@@ -219,7 +229,7 @@ def _receptive(run: Run, epochs: Epochs, settings: dict[str, Any]) -> Figure | N
         "inputs",
         f"Inputs of {layer_name(layer)}",
         f"Synapses that each input still has, {counts.max():,} at most; {lost:,} of {counts.size:,} inputs have lost"
-        " all of theirs (crossed out).",
+        f" all of theirs (crossed out).{when}",
         Axis("column", "band"),
         Axis("row", "band"),
         [

@@ -1,14 +1,14 @@
 """One file that holds all of a run's state: tensors in safetensors, everything else as JSON in its metadata.
 
 Nothing in it can execute code, and it is replaced atomically: at every moment the path holds the previous
-state or the new one, whole.
+state or the new one, whole. A checksum finds what a disk or a copy has changed since.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,46 @@ import torch
 
 from synaprune.errors import UsageError
 from synaprune.files import replacing
+from synaprune.tensorfile import Stored, checksum, write
 
-__all__ = ["FORMAT", "REMEDY", "check_model", "load", "pack", "save", "unpack"]
+__all__ = ["FORMAT", "REMEDY", "DamagedError", "check_model", "load", "pack", "save", "unpack"]
 
 FORMAT = 1
 """Version of the file's layout; raised when older readers would misread a file."""
 
 REMEDY = "give the folder of another run, or train anew"
+
+SUM = "crc32"
+# By the names that safetensors has for them.
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
+# What reading something else may raise.
+NOT_OURS = (safetensors.SafetensorError, LookupError, TypeError, ValueError)
+
+
+class DamagedError(UsageError):
+    """A checkpoint that is lost, cut short, or changed since it was written; `fault` says which, without a remedy."""
+
+    def __init__(self, fault: str, remedy: str = REMEDY) -> None:
+        super().__init__("; ".join(filter(None, (fault, remedy))))
+        self.fault = fault
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -38,17 +71,12 @@ def pack(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
 
     """
     tensors: dict[str, torch.Tensor] = {}
-    storages: set[int] = set()
 
     def visit(node: Any, path: str) -> Any:
-        if isinstance(node, torch.Tensor):
+        if isinstance(node, torch.Tensor) and node.dtype in NAMES:
             while path in tensors:  # {"a/b": x, "a": {"b": y}}: the path is for the reader, any free one serves
                 path += "'"
-            tensor = node.detach().cpu().contiguous()
-            storage = tensor.untyped_storage().data_ptr()
-            # safetensors refuses tensors that share memory, as a view and its base do.
-            tensors[path] = tensor.clone() if storage in storages else tensor
-            storages.add(storage)
+            tensors[path] = node.detach().cpu().contiguous()
             return {"$tensor": path}
         if isinstance(node, Mapping):
             items = [(key, visit(value, f"{path}/{key}".lstrip("/"))) for key, value in node.items()]
@@ -67,7 +95,7 @@ def pack(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     return visit(tree, ""), tensors
 
 
-def unpack(plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+def unpack(plain: Any, tensors: Mapping[str, torch.Tensor | None]) -> Any:
     """Join what `pack` has split."""
     if isinstance(plain, list):
         return [unpack(value, tensors) for value in plain]
@@ -85,8 +113,10 @@ def unpack(plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     return {key: unpack(value, tensors) for key, value in plain.items()}
 
 
-def save(state: Mapping[str, Any], path: Path) -> None:
+def save(state: Mapping[str, Any], path: Path, previous: Path | None = None) -> None:
     """Write nested `state` to `path`, atomically: a failure leaves the file that was there.
+
+    The file that is replaced is kept as `previous`, if that is given.
 
     Raises:
         MachineError: the disk is full.
@@ -94,35 +124,76 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     """
     plain, tensors = pack(state)
     text = json.dumps({"format": FORMAT, "state": plain}, allow_nan=False)
-    content = safetensors.torch.save(tensors, metadata={"synaprune": text})
-    with replacing(path) as file:
-        file.write(content)
+    content = {
+        name: Stored(NAMES[tensor.dtype], tuple(tensor.shape), _bytes(tensor)) for name, tensor in tensors.items()
+    }
+    metadata = {"synaprune": text, SUM: checksum(text, (_part(name, tensors[name]) for name in sorted(tensors)))}
+    with replacing(path, previous=previous) as file:
+        write(file, content, metadata)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
     """Return the nested state that `save` wrote, its tensors on the CPU.
 
+    Args:
+        path: of the file.
+        only: which tensors to return, by path such as `model/fc1.weight`; others are None, and take no memory.
+
     Raises:
-        UsageError: a missing, truncated or foreign file, or one of a later version.
+        DamagedError: a missing, truncated, changed or foreign file. Where an older version has written no checksum,
+            only the form is checked.
+        UsageError: a file of a later version.
         OSError: a file that cannot be read at all.
 
     """
     try:
         path.open("rb").close()  # safetensors says of every file that cannot be opened that it is not there
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"there is no checkpoint '{path}'; {REMEDY}") from error
+        raise DamagedError(f"there is no checkpoint '{path}'") from error
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["synaprune"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        if header["format"] == FORMAT:
+        metadata, tensors, found = _read(path, only)
+        text = metadata["synaprune"]
+    except NOT_OURS as error:
+        raise DamagedError(f"'{path}' is no checkpoint of synaprune, or is cut short") from error
+    if metadata.get(SUM, found) != found:
+        raise DamagedError(f"checkpoint '{path}' is damaged: its checksum is another")
+    try:
+        header = json.loads(text)
+        if header["format"] == FORMAT and metadata.keys() <= {"synaprune", SUM}:  # none hides behind a damaged key
             return dict(unpack(header["state"], tensors))
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"'{path}' is no checkpoint of synaprune, or is cut short; {REMEDY}") from error
+    except NOT_OURS as error:
+        raise DamagedError(f"'{path}' is no checkpoint of synaprune, or is cut short") from error
+    if header["format"] == FORMAT:
+        raise DamagedError(f"checkpoint '{path}' is damaged: its header is another")
     raise UsageError(
         f"checkpoint '{path}' has format {header['format']}, this version of synaprune reads {FORMAT};"
         " use the version that wrote it"
     )
+
+
+def _read(path: Path, only: Callable[[str], bool]) -> tuple[dict[str, str], dict[str, torch.Tensor | None], str]:
+    """Return the texts and tensors of a file, and the checksum that they have."""
+    tensors: dict[str, torch.Tensor | None] = {}
+
+    def parts() -> Iterator[tuple[str, Any]]:
+        for name in sorted(file.keys()):
+            tensor = file.get_tensor(name)
+            tensors[name] = tensor if only(name) else None
+            yield _part(name, tensor)
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        return metadata, tensors, checksum(metadata.get("synaprune", ""), parts())
+
+
+def _part(name: str, tensor: torch.Tensor) -> tuple[str, Any]:
+    """Return what the checksum is taken of: a tensor's name, type and shape, and its bytes."""
+    return f"{name} {NAMES[tensor.dtype]} {tuple(tensor.shape)}", _bytes(tensor)
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    """Return the memory of a tensor on the CPU."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def check_model(model: torch.nn.Module, saved: Mapping[str, torch.Tensor], source: object) -> None:

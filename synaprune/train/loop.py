@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,26 +161,34 @@ def _objects(
 def _begin(settings: Settings, run: Run, resume: bool, command: Sequence[str], network: nn.Module) -> dict[str, Any]:
     """Return the state to go on from, and the last metrics; epoch 0 for a new run, or one that ended in its first."""
     state: dict[str, Any] = {"epoch": 0}
+    damage = None
     if resume:
-        state = _saved(settings, run, network) or state
+        state, damage = _saved(settings, run, network)
     else:
         run.create(settings, command)
-    return {**state, "metrics": (run.cut(state["epoch"]) or [{}])[-1]}
+    metrics = (run.cut(state["epoch"]) or [{}])[-1]
+    if damage is not None:
+        kept = f"; the damaged one is kept as '{run.damaged_path.name}'" if run.checkpoint_path.exists() else ""
+        run.go_back()
+        warnings.warn(f"{damage.fault}: going on from the one before it, of epoch {state['epoch']}{kept}", stacklevel=1)
+    return {**state, "metrics": metrics}
 
 
-def _saved(settings: Settings, run: Run, network: nn.Module) -> dict[str, Any] | None:
-    """Return the checkpoint of a run, None for a run that ended before its first checkpoint."""
-    path, lines = run.checkpoint_path, len(run.metrics())
-    if not path.exists() and lines <= 1:
-        return None
-    if not path.exists():
-        raise UsageError(f"'{path}' is missing after {lines} epochs; restore it, or train anew in another folder")
-    state = run.state()
-    _refuse_other_settings(settings, Settings.from_mapping(state["settings"], source=f"'{path}'"), path)
+def _saved(settings: Settings, run: Run, network: nn.Module) -> tuple[dict[str, Any], checkpoint.DamagedError | None]:
+    """Return the newest whole state of a run, epoch 0 if it ended in its first, and what is wrong with a newer one."""
+    lines = len(run.metrics())
+    if not run.checkpoint_path.exists() and not run.previous_path.exists():
+        if lines <= 1:
+            return {"epoch": 0}, None
+        raise UsageError(
+            f"'{run.checkpoint_path}' is missing after {lines} epochs; restore it, or train anew in another folder"
+        )
+    state, damage = run.newest_whole_state()
+    path = run.checkpoint_path if damage is None else run.previous_path
     if not 1 <= state["epoch"] <= settings.epochs:
         raise UsageError(f"'{path}' is of epoch {state['epoch']} of {settings.epochs}; {checkpoint.REMEDY}")
     checkpoint.check_model(network, state["model"], path)
-    return state
+    return state, damage
 
 
 def _finish(

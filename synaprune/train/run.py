@@ -1,15 +1,17 @@
 """The folder of one run: what was asked for, what came out epoch by epoch, and the state to continue from.
 
-| file                     | content                                               |
-| ------------------------ | ----------------------------------------------------- |
-| `settings.json`          | resolved settings, versions, machine, command         |
-| `metrics.jsonl`          | one line per finished epoch                           |
-| `checkpoint.safetensors` | the state at the end of the last finished epoch       |
-| `tensorboard/`           | scalars and histograms                                |
-| `evaluation.json`        | the last measurement: accuracy, operations, energy    |
-| `training.png`           | the figure, drawn by the command line at the end      |
-| `report.html`            | the page, written by the command line at the end      |
-| `.lock`                  | empty; locked while a process trains into the folder  |
+| file                              | content                                               |
+| --------------------------------- | ----------------------------------------------------- |
+| `settings.json`                   | resolved settings, versions, machine, command         |
+| `metrics.jsonl`                   | one line per finished epoch                           |
+| `checkpoint.safetensors`          | the state at the end of the last finished epoch       |
+| `checkpoint.previous.safetensors` | the state one epoch earlier                           |
+| `checkpoint.damaged.safetensors`  | one that was found damaged when the run was resumed   |
+| `tensorboard/`                    | scalars and histograms                                |
+| `evaluation.json`                 | the last measurement: accuracy, operations, energy    |
+| `training.png`                    | the figure, drawn by the command line at the end      |
+| `report.html`                     | the page, written by the command line at the end      |
+| `.lock`                           | empty; locked while a process trains into the folder  |
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -62,6 +64,16 @@ class Run:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def previous_path(self) -> Path:
+        """Where the state lies that the last one has replaced."""
+        return self.folder / "checkpoint.previous.safetensors"
+
+    @property
+    def damaged_path(self) -> Path:
+        """Where a damaged checkpoint is put aside."""
+        return self.folder / "checkpoint.damaged.safetensors"
+
+    @property
     def evaluation_path(self) -> Path:
         """Where the last measurement of the checkpoint lies."""
         return self.folder / "evaluation.json"
@@ -101,7 +113,7 @@ class Run:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"'{self.folder}' is a file; give a folder with --out")
-        if self.checkpoint_path.exists() or self.metrics():
+        if self.checkpoint_path.exists() or self.previous_path.exists() or self.metrics():
             raise UsageError(
                 f"'{self.folder}' already holds a run; continue it with --resume, or give another folder with --out"
             )
@@ -147,24 +159,77 @@ class Run:
         except (KeyError, TypeError) as error:
             raise UsageError(f"'{self.settings_path}' is damaged: it holds no settings") from error
 
-    def state(self) -> dict[str, Any]:
+    def state(self, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
         """Return the state at the end of the last finished epoch: epoch, settings, model, optimizer.
 
+        Args:
+            only: which tensors to return; see `synaprune.train.checkpoint.load`.
+
         Raises:
-            UsageError: there is none, or the checkpoint is damaged.
+            DamagedError: there is none, or it is damaged; the sentence says whether there is an earlier one.
+            UsageError: the checkpoint is of another run, or holds something else.
 
         """
-        if not self.checkpoint_path.exists():
-            self.header()
-            raise UsageError(f"'{self.folder}' has no checkpoint: no epoch of the run is finished, or the file is lost")
-        state = checkpoint.load(self.checkpoint_path)
+        try:
+            return self._state(self.checkpoint_path, only)
+        except checkpoint.DamagedError as error:
+            raise checkpoint.DamagedError(error.fault, self._way_back()) from error
+
+    def newest_whole_state(self) -> tuple[dict[str, Any], checkpoint.DamagedError | None]:
+        """Return the last state, else the one before it and what is wrong with the last; raises as `state`."""
+        try:
+            return self.state(), None
+        except checkpoint.DamagedError as error:
+            try:
+                return self._state(self.previous_path), error
+            except checkpoint.DamagedError:
+                raise error from None
+
+    def go_back(self) -> None:
+        """Put the last checkpoint aside, and the one before it in its place."""
+        if self.checkpoint_path.exists():
+            os.replace(self.checkpoint_path, self.damaged_path)
+        os.replace(self.previous_path, self.checkpoint_path)
+        sync(self.folder)
+
+    def _state(self, path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
+        """Return the state that a checkpoint of this run holds."""
+        own = self.settings()
+        if path == self.checkpoint_path and not path.exists():
+            fault = f"'{self.folder}' has no checkpoint: no epoch of the run is finished, or the file is lost"
+            raise checkpoint.DamagedError(fault)
+        state = checkpoint.load(path, only)
         for name, kind in STATE.items():
             if not isinstance(state.get(name), kind):
-                raise UsageError(f"checkpoint '{self.checkpoint_path}' holds no {name}; {checkpoint.REMEDY}")
+                raise UsageError(f"checkpoint '{path}' holds no {name}; {checkpoint.REMEDY}")
+        before = Settings.from_mapping(state["settings"], source=f"'{path}'")
+        other = own.difference(before)
+        if other is not None:
+            raise UsageError(
+                f"'{path}' was trained with {other} = {getattr(before, other)}, and '{self.settings_path}' says"
+                f" {getattr(own, other)}; put the run's own checkpoint back"
+            )
         return state
 
+    def _way_back(self) -> str:
+        """Say what can be done about a checkpoint that is lost or damaged."""
+        if self.previous_path.exists():
+            try:
+                epoch = self._state(self.previous_path, lambda name: False)["epoch"]
+            except (UsageError, OSError):
+                return "the one before it cannot be used either; restore it, or train anew in another folder"
+            return (
+                f"the one before it, of epoch {epoch}, is whole: train with --resume to go on from there, or give"
+                f" '{self.previous_path.name}' the name '{self.checkpoint_path.name}'"
+            )
+        if not self.checkpoint_path.exists():
+            return ""
+        if len(self._lines()) <= 1:
+            return "delete it, and --resume begins anew"
+        return "restore it, or train anew in another folder"
+
     def save(self, settings: Settings, epoch: int, network: nn.Module, optimizer: Optimizer) -> None:
-        """Write the state at the end of an epoch, which `state` reads.
+        """Write the state at the end of an epoch, which `state` reads, and keep the one before it.
 
         Raises:
             MachineError: the disk is full; the previous checkpoint stays.
@@ -172,7 +237,7 @@ class Run:
         """
         state = {"epoch": epoch, "settings": settings.to_mapping(), "versions": versions()}
         state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
-        checkpoint.save(state, self.checkpoint_path)
+        checkpoint.save(state, self.checkpoint_path, self.previous_path)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return one dictionary per finished epoch; a last line that a kill left half-written is passed over.

@@ -132,14 +132,84 @@ def test_other_ends_of_a_save_keep_their_own_name(tmp_path, monkeypatch, error):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_truncated_at_any_length(tmp_path):
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """The bytes of a checkpoint that has a bit of everything."""
+    path = tmp_path_factory.mktemp("whole") / "c"
+    tensors = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.bfloat16), "n": torch.tensor(True)}
+    checkpoint.save({"epoch": 3, "model": tensors, "optimizer": {0: (1.5, None)}}, path)
+    return path.read_bytes()
+
+
+def test_every_flipped_bit_is_found(content, tmp_path):
     path = tmp_path / "c"
-    checkpoint.save({"weights": torch.arange(10.0), "epoch": 3}, path)
-    content = path.read_bytes()
+    for position in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[position // 8] ^= 1 << position % 8
+        path.write_bytes(changed)
+        with pytest.raises(checkpoint.DamagedError, match=f"'{path}' is "):
+            checkpoint.load(path)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_is_found_or_changes_nothing(content, tmp_path, data):
+    path = tmp_path / "c"
+    begin = data.draw(st.integers(0, len(content) - 1))
+    end = data.draw(st.integers(begin, min(len(content), begin + 50)))
+    path.write_bytes(content)
+    whole = checkpoint.load(path)
+    piece = content[begin:end]
+    middle = data.draw(st.binary(max_size=50) | st.just(bytes(len(piece))) | st.permutations(piece).map(bytes))
+    path.write_bytes(content[:begin] + middle + content[end:])
+    try:
+        found = checkpoint.load(path)
+    except checkpoint.DamagedError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (either is right)
+    else:
+        assert same(found, whole)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"", bytes(8), bytes(100_000), b"\xff" * 1000], ids=["empty", "0", "zeros", "ones"]
+)
+def test_what_is_left_after_a_power_cut(damaged, tmp_path):
+    (tmp_path / "c").write_bytes(damaged)
+    with pytest.raises(checkpoint.DamagedError, match="is no checkpoint of synaprune, or is cut short"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_truncated_at_any_length(content, tmp_path):
+    path = tmp_path / "c"
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(UsageError, match="no checkpoint of synaprune, or is cut short"):
+        with pytest.raises(checkpoint.DamagedError, match="no checkpoint of synaprune, or is cut short"):
             checkpoint.load(path)
+
+
+def test_a_checkpoint_of_a_time_without_checksums_is_read(tmp_path):
+    path = tmp_path / "c"
+    text = json.dumps({"format": 1, "state": {"epoch": 3, "w": {"$tensor": "w"}}})
+    path.write_bytes(checkpoint.safetensors.torch.save({"w": torch.ones(2)}, metadata={"synaprune": text}))
+    assert same(checkpoint.load(path), {"epoch": 3, "w": torch.ones(2)})
+
+
+def test_tensors_that_are_not_asked_for_are_still_checked(tmp_path):
+    path = tmp_path / "c"
+    checkpoint.save({"model": {"a": torch.ones(2), "b": torch.ones(3)}, "epoch": 1}, path)
+    found = checkpoint.load(path, only=lambda name: name == "model/b")
+    assert same(found, {"model": {"a": None, "b": torch.ones(3)}, "epoch": 1})
+    changed = bytearray(path.read_bytes())
+    changed[-5 * 4] ^= 1  # a is the first of the tensors
+    path.write_bytes(changed)
+    with pytest.raises(checkpoint.DamagedError, match="its checksum is another"):
+        checkpoint.load(path, only=lambda name: name == "model/b")
+
+
+def test_the_same_state_is_the_same_file(tmp_path):
+    for name in ("one", "two"):
+        checkpoint.save({"b": torch.ones(2), "a": {"x": torch.zeros(1), "y": 1}}, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from synaprune.optim import METHODS, GradR
 from synaprune.train import build, checkpoint
 from synaprune.train.board import Board
 from synaprune.train.epoch import objective
+from synaprune.train.export import export
 from synaprune.train.loop import evaluate, train
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
@@ -112,7 +113,8 @@ POINTS = {
     "between metrics and checkpoint": (checkpoint, "save", 3),
     "before the last checkpoint": (checkpoint, "save", 4),
     "while the checkpoint is written": (os, "fsync", 9),
-    "while the checkpoint takes its place": (os, "replace", 3),
+    "while the checkpoint before it is kept": (os, "replace", 3),
+    "while the checkpoint takes its place": (os, "replace", 4),
 }
 
 
@@ -269,8 +271,109 @@ def test_a_checkpoint_that_does_not_belong_here_is_refused(copied, changes, sent
     assert_resume_is_refused(copied, SMALL, sentence)
 
 
+DAMAGES = {
+    "flipped in the header": lambda content: flipped(content, 20),
+    "flipped in the state": lambda content: flipped(content, content.index(b"epoch") + 9),
+    "flipped in the first tensor": lambda content: flipped(content, 8 + int.from_bytes(content[:8], "little")),
+    "flipped in the last tensor": lambda content: flipped(content, len(content) - 1),
+    "cut short": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "zeros": lambda content: bytes(len(content)),
+    "zeros at the end": lambda content: content[:-4096] + bytes(4096),
+    "lost": None,
+}
+
+
+def flipped(content, position):
+    """The content with a bit of a byte changed."""
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+def spoil(path, damage):
+    """Damage a file."""
+    if DAMAGES[damage] is None:
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_gone_on_from(damage, whole, copied):
+    before = copied.previous_path.read_bytes()
+    spoil(copied.checkpoint_path, damage)
+    spoilt = copied.checkpoint_path.read_bytes() if damage != "lost" else None
+    with pytest.raises(UsageError, match="the one before it, of epoch 3, is whole: train with --resume to go on from"):
+        evaluate(copied.folder)
+    with pytest.warns(UserWarning, match="going on from the one before it, of epoch 3") as warned:
+        train(SMALL, copied.folder, resume=True)
+    assert len(warned) == 1
+    assert ("is kept as 'checkpoint.damaged" in str(warned[0].message)) == (damage != "lost")
+    assert_same(copied, whole)
+    assert copied.previous_path.read_bytes() == before
+    if spoilt is not None:
+        assert copied.damaged_path.read_bytes() == spoilt
+    assert evaluate(copied.folder)["epoch"] == 4
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_where_the_one_before_it_is_damaged_too_nothing_is_changed(damage, copied):
+    spoil(copied.checkpoint_path, "flipped in the last tensor")
+    spoil(copied.previous_path, damage)
+    assert_resume_is_refused(
+        copied, SMALL, r"checkpoint '.*' is damaged: its checksum is another; .*restore it, or train anew in another"
+    )
+
+
+@pytest.mark.parametrize("point", ["cut", "aside", "in its place"])
+def test_an_end_on_the_way_back_is_no_harm(point, whole, copied, monkeypatch):
+    spoil(copied.checkpoint_path, "flipped in the last tensor")
+    if point == "cut":
+        stop_at(monkeypatch, Run, "go_back", 1)
+    else:
+        stop_at(monkeypatch, os, "replace", {"aside": 2, "in its place": 3}[point])  # the first is of the metrics
+    with pytest.raises(Stop):
+        train(SMALL, copied.folder, resume=True)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="going on from the one before it, of epoch 3"):
+        train(SMALL, copied.folder, resume=True)
+    assert_same(copied, whole)
+
+
+def test_after_a_damaged_first_checkpoint_the_run_begins_anew_once_it_is_deleted(whole, tmp_path, monkeypatch):
+    stop_at(monkeypatch, Run, "append", 2)
+    with pytest.raises(Stop):
+        train(SMALL, tmp_path)
+    monkeypatch.undo()
+    spoil(Run(tmp_path).checkpoint_path, "flipped in the last tensor")
+    assert_resume_is_refused(Run(tmp_path), SMALL, "its checksum is another; delete it, and --resume begins anew")
+    Run(tmp_path).checkpoint_path.unlink()
+    train(SMALL, tmp_path, resume=True)
+    assert_same(Run(tmp_path), whole)
+
+
+def test_generations_that_have_changed_places(whole, copied):
+    newest = copied.checkpoint_path.read_bytes()
+    copied.checkpoint_path.write_bytes(copied.previous_path.read_bytes())
+    copied.previous_path.write_bytes(newest)
+    assert evaluate(copied.folder)["epoch"] == 3
+    train(SMALL, copied.folder, resume=True)
+    assert_same(copied, whole)
+
+
+def test_the_checkpoint_of_another_run_is_named_by_all(copied, tmp_path):
+    other = Run(tmp_path / "other")
+    train(dataclasses.replace(SMALL, seed=6), other.folder)
+    shutil.copy(other.checkpoint_path, copied.checkpoint_path)
+    sentence = r"'.*' was trained with seed = 6, and '.*settings.json' says 5; put the run's own checkpoint back"
+    assert_resume_is_refused(copied, SMALL, sentence)
+    for command in (evaluate, export):
+        with pytest.raises(UsageError, match=sentence):
+            command(copied.folder)
+
+
 def test_a_lost_checkpoint_is_refused_rather_than_trained_over(copied):
     copied.checkpoint_path.unlink()
+    copied.previous_path.unlink()
     assert_resume_is_refused(copied, SMALL, r"'.*checkpoint.safetensors' is missing after 4 epochs")
 
 
