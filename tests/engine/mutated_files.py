@@ -61,7 +61,7 @@ SEEDS = {"linear": (0, 4), "mixed": (1, 2, 3, 5), "maps": (13, 36, 50, 51, 58, 6
 
 def sanitized_environment():
     """Return the environment in which Python can load a library with sanitizers, and find what it finds here."""
-    found = [build.compiler(), "-print-file-name=libasan.so"]
+    found = [*build.compiler(), "-print-file-name=libasan.so"]
     runtime = subprocess.run(found, capture_output=True, text=True, check=True).stdout.strip()
     assert Path(runtime).is_absolute(), "this compiler has no address sanitizer"
     places = os.pathsep.join([str(HERE), *filter(None, sys.path)])

@@ -1,24 +1,21 @@
 import logging
 import multiprocessing
 import os
+import shlex
+import shutil
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from builds import NETWORK, plant, replaced, runs
 
-from synaprune.engine import Engine, Linear, Network, Neuron, Weight, build
+from synaprune.engine import Engine, build
 from synaprune.errors import MachineError
 
-NETWORK = Network((Linear(weight=Weight.from_dense(np.eye(2) * 2)), Neuron()), (2,), T=2)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, and nothing loaded."""
-    monkeypatch.setenv("SYNAPRUNE_CACHE", str(tmp_path / "cache"))
-    build.library.cache_clear()
-    yield tmp_path / "cache"
-    build.library.cache_clear()
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def compiler(path, script):
@@ -33,8 +30,8 @@ def test_compiled_once(cache, monkeypatch):
     assert library.name.startswith("engine-")
     before = library.stat().st_mtime_ns
     build.library.cache_clear()
-    monkeypatch.setattr(build, "_compile", None)
-    assert Engine(NETWORK, backend="c")(np.ones((1, 2))).tolist() == [[1.0, 1.0]]
+    monkeypatch.setattr(build, "_compiled", None)
+    assert runs()
     assert library.stat().st_mtime_ns == before
 
 
@@ -100,10 +97,10 @@ def test_a_compiler_that_makes_nothing(cache, monkeypatch, tmp_path):
 
 
 def test_a_compiler_that_does_not_know_this_processor(cache, monkeypatch, tmp_path):
-    real = build.compiler()
+    real = build.compiler()[0]
     script = f'case "$*" in *native*) echo "error: bad value for -march" >&2; exit 1;; esac; exec {real} "$@"'
     monkeypatch.setenv("CC", compiler(tmp_path / "old", script))
-    assert Engine(NETWORK, backend="c")(np.ones((1, 2))).tolist() == [[1.0, 1.0]]
+    assert runs()
 
 
 def test_a_compiler_that_hangs(cache, monkeypatch, tmp_path):
@@ -114,35 +111,181 @@ def test_a_compiler_that_hangs(cache, monkeypatch, tmp_path):
     assert list(cache.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_to(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SYNAPRUNE_CACHE", str(tmp_path / "file" / "cache"))
-    build.library.cache_clear()
-    with pytest.raises(MachineError, match="name another folder with SYNAPRUNE_CACHE"):
+# What CC and CFLAGS may be: a command line each, the C compiler being the first word or behind a launcher.
+
+
+def recording(path, log, real=None):
+    """Make a launcher that notes what it is called with, and calls it, or a compiler of its own."""
+    return compiler(path, f'echo "$@" >> {shlex.quote(str(log))}; exec {real or ""} "$@"')
+
+
+COMMANDS = ("{launcher} {gcc}", "{gcc} -m64", "'{spaced}' -O1", " {gcc}  ", "{launcher} {gcc} -g")
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_cc_is_a_command_line(words, cache, monkeypatch, tmp_path):
+    gcc = shutil.which("gcc") or build.compiler()[0]
+    if "-m64" in words and os.uname().machine != "x86_64":
+        words = words.replace("-m64", "-g0")
+    (tmp_path / "two words").mkdir()
+    spaced, launcher = tmp_path / "two words" / "cc", recording(tmp_path / "ccache", tmp_path / "log")
+    spaced.symlink_to(gcc)
+    monkeypatch.setenv("CC", words.format(launcher=launcher, gcc=gcc, spaced=spaced))
+    assert runs()
+    assert len(list(cache.iterdir())) == 1
+    if "launcher" in words:
+        assert (tmp_path / "log").read_text().startswith(gcc)
+
+
+def test_a_launcher_is_found_on_the_path(cache, monkeypatch, tmp_path):
+    recording(tmp_path / "ccache", tmp_path / "log")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CC", "ccache cc")
+    assert runs()
+    assert (tmp_path / "log").read_text().startswith("cc ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("CC", "no-such-cc", "the C compiler 'no-such-cc' named by CC is not there; install one"),
+        ("CC", "no-such-cc -m64", "the C compiler 'no-such-cc' named by CC is not there"),
+        ("CC", "/no/such/cc", "the C compiler '/no/such/cc' named by CC is not there"),
+        ("CC", "cc '", "CC is no command line: No closing quotation; mend its quotes"),
+        ("CFLAGS", '-DA="b', "CFLAGS is no command line: No closing quotation; mend its quotes"),
+        ("CC", "env no-such-cc", r"the C compiler '.*env no-such-cc' fails: .*no-such-cc.*; name another one with CC"),
+        ("CC", "{text}", r"the C compiler '.*text' cannot be run: .*; name another one with CC"),
+        ("CFLAGS", "--no-such-flag", r"the C compiler '.* --no-such-flag' fails: .*; name another one with CC"),
+    ],
+)
+def test_compilers_that_cannot_be_called(variable, value, said, cache, monkeypatch, tmp_path, caplog):
+    text = tmp_path / "text"
+    text.write_bytes(b"\x7fELF, it says")
+    text.chmod(0o755)
+    monkeypatch.setenv(variable, value.format(text=text))
+    with pytest.raises(MachineError, match=f"^{said}") as raised:
         build.library()
+    assert "\n" not in str(raised.value)
+    assert runs(backend=None)  # in PyTorch
+    assert len(caplog.messages) == 1
 
 
-def test_a_damaged_library_is_compiled_anew(cache, caplog):
-    path = cache / f"engine-{build._key(build.compiler(), ())}.so"
-    cache.mkdir()
-    path.write_bytes(b"")
-    assert Engine(NETWORK, backend="c")(np.ones((1, 2))).tolist() == [[1.0, 1.0]]
-    assert "compiled anew" in caplog.text
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_cc_names_no_compiler(value, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    expected = build.compiler()
+    monkeypatch.setenv("CC", value)
+    assert build.compiler() == expected
+
+
+def test_code_that_cannot_be_loaded(cache, monkeypatch, tmp_path):
+    script = 'while [ "$1" != -o ]; do shift; done; echo "no library" > "$2"'
+    monkeypatch.setenv("CC", compiler(tmp_path / "other", script))
+    for _ in range(2):
+        with pytest.raises(MachineError, match=r"'.*other' makes cannot be loaded: .*; name another one with CC, or"):
+            build.library()
+    assert list(cache.iterdir()) == []
+
+
+def test_what_the_cache_depends_on(cache, monkeypatch, tmp_path):
+    keys = [build._key(build.compiler(), ())]
+    keys.append(build._key(build.compiler(), ("-DA",)))
+    monkeypatch.setenv("CFLAGS", "-DB")
+    keys.append(build._key(build.compiler(), ()))
+    monkeypatch.setenv("CC", f"{build.compiler()[0]} -DC")
+    keys.append(build._key(build.compiler(), ()))
+    real, launcher = tmp_path / "real", recording(tmp_path / "launcher", tmp_path / "log")
+    monkeypatch.setenv("CC", f"{launcher} {real}")
+    for script in ("exec cc", "exec  cc"):  # another compiler behind the same launcher
+        compiler(real, script)
+        keys.append(build._key(build.compiler(), ()))
+    assert len(set(keys)) == len(keys)
+    assert build._key(build.compiler(), ()) == keys[-1]
+
+
+def test_no_flag_makes_floats_other_than_they_are(cache, monkeypatch):
+    monkeypatch.setattr(build, "FLAGS", tuple("-O1" if flag == "-O0" else flag for flag in build.FLAGS))
+    flags = ["", "-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-ffp-contract=fast -freciprocal-math"]
+    for variable, value in [("CFLAGS", each) for each in flags] + [("CC", f"{build.compiler()[0]} -g0 -ffast-math")]:
+        monkeypatch.setenv(variable, value)
+        build.library.cache_clear()
+        build.library()
+        monkeypatch.delenv(variable)
+    made = [path.read_bytes() for path in cache.iterdir()]
+    assert len(made) == len(flags) + 1
+    assert len(set(made)) == 1  # the same code, and none that flushes denormals when it is loaded
+
+
+def test_a_processor_that_was_chosen(cache, monkeypatch, tmp_path):
+    launcher = recording(tmp_path / "launcher", tmp_path / "log")
+    monkeypatch.setenv("CC", f"{launcher} {build.compiler()[0]}")
+    monkeypatch.setenv("CFLAGS", "-march=x86-64" if os.uname().machine == "x86_64" else "-mcpu=generic")
+    assert runs()
+    assert "native" not in (tmp_path / "log").read_text()
+
+
+# What is damaged is not loaded.
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "cut by a byte": lambda content: content[:-1],
+    "cut within a page": lambda content: content[:5000],
+    "one bit": lambda content: content[:9000] + bytes([content[9000] ^ 1]) + content[9001:],
+    "zeros": lambda content: bytes(len(content)),
+    "longer": lambda content: content + b"x",
+    "no library": lambda content: b"hello\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_library_is_compiled_anew(damage, cache, compiled, caplog):
+    place = plant(compiled, cache, compiled)
+    replaced(place, DAMAGE[damage](compiled.read_bytes()))
+    # In a process of its own, since what is wrong would end it.
+    program = f"import builds; builds.build.FLAGS = {build.FLAGS}; assert builds.runs()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "is damaged" in done.stderr
+    assert place.read_bytes() == compiled.read_bytes()
+    assert runs()  # it is sound again
+    assert not caplog.messages
+
+
+def test_no_library_but_its_name(cache, compiled, caplog, tmp_path):
+    """Its digest says that it is as it was made; it cannot be loaded all the same."""
+    text = tmp_path / "text"
+    text.write_text("no library")
+    plant(text, cache, compiled)
+    assert runs()
+    assert "cannot be loaded" in caplog.text
+    assert [path.name for path in cache.iterdir()] == [compiled.name]
+
+
+def test_a_folder_where_the_library_should_be(cache, compiled, caplog):
+    cache.mkdir(mode=0o700)
+    (cache / compiled.name).mkdir()
+    assert runs()
+    assert "no plain file" in caplog.text
 
 
 def _first_call(start, results):
     start.wait()
-    results.put(Engine(NETWORK, backend="c")(np.ones((1, 2))).tolist())
+    results.put(runs())
 
 
-def test_processes_that_compile_at_once(cache):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_processes_that_compile_at_once(damaged, cache, compiled):
+    if damaged:
+        replaced(plant(compiled, cache, compiled), b"damaged")
     context = multiprocessing.get_context("fork" if os.name == "posix" else "spawn")
     start, results = context.Event(), context.Queue()
     processes = [context.Process(target=_first_call, args=(start, results)) for _ in range(3)]
     for process in processes:
         process.start()
     start.set()
-    assert [results.get(timeout=120) for _ in processes] == [[[1.0, 1.0]]] * 3
+    assert [results.get(timeout=120) for _ in processes] == [True] * 3
     for process in processes:
         process.join()
-    assert len(list(cache.iterdir())) == 1
+    assert [path.name for path in cache.iterdir()] == [compiled.name]
