@@ -134,13 +134,11 @@ class Engine:
         """Return the input as contiguous float32 or, for trains, uint8."""
         trains = self._axis
         shape = self.network.input_shape
-        if type(x) is np.ndarray and x.dtype == np.float32 and x.shape[1:] in self._known and x.flags.c_contiguous:
-            return x  # the common case, for which microseconds count
-        if hasattr(x, "detach"):
-            x = x.detach().cpu().numpy()
-        x = np.asarray(x)
-        if x.dtype.kind not in "biuf":
-            raise UsageError(f"the input must be an array of numbers, not of {x.dtype}")
+        if type(x) is np.ndarray and x.dtype == np.float32 and x.shape[1:] in self._known:
+            flags = x.flags
+            if flags.c_contiguous and flags.aligned:
+                return x  # the common case, for which microseconds count
+        x = _array(x)
         free = isinstance(self.network.layers[0], Flatten) and x.ndim > 1 + trains
         fits = x.shape[1 + trains :] == shape
         if not fits and not (free and prod(x.shape[1 + trains :]) == self._size):
@@ -151,11 +149,11 @@ class Engine:
         if not trains:
             self._known.add(x.shape[1:])
             with np.errstate(over="ignore"):  # what becomes infinite is refused later
-                return np.ascontiguousarray(x, np.float32)
+                return np.require(x, np.float32, ["C", "ALIGNED"])
         with np.errstate(invalid="ignore"):
             spikes = np.ascontiguousarray(x.astype(np.uint8))
-        if x.dtype.kind == "f" and not (spikes == x).all():
-            raise UsageError("the input holds other values than 0 and 1; this network takes spike trains")
+        if not (spikes == x).all():
+            raise self._refuse()
         return spikes
 
     def _refuse(self) -> UsageError:
@@ -207,5 +205,27 @@ class Engine:
         if (self.network.coding == "spikes" and (x > 1).any()) or not np.isfinite(x).all():
             raise self._refuse()
         spikes, counts = fallback.run(self.network, x)
-        votes[:] = counts.reshape(*votes.shape, -1).sum(2) / np.float32(self.network.unit)
+        votes[:] = counts.reshape(*votes.shape, self.network.group).sum(2) / np.float32(self.network.unit)
         return [spikes]
+
+
+def _array(x: Any) -> np.ndarray:
+    """Return an array, a tensor of any type, or a list, as numbers that NumPy knows.
+
+    Raises:
+        UsageError: it holds something else.
+
+    """
+    try:
+        if hasattr(x, "detach"):  # PyTorch need not be there
+            x = x.detach()
+            x = x.to_dense() if str(x.layout) != "torch.strided" else x
+            small = x.is_floating_point() and x.element_size() < 4  # of which NumPy does not know all
+            x = (x.float() if small else x).cpu().resolve_neg().numpy()
+        x = np.asarray(x)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        cause = str(error).partition("\n")[0]
+        raise UsageError(f"the input must be an array of numbers, but {type(x).__name__} is none: {cause}") from error
+    if x.dtype.kind not in "biuf":
+        raise UsageError(f"the input must be an array of numbers, not of {x.dtype}")
+    return x

@@ -18,7 +18,7 @@ def run(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the spikes of each layer of neurons, and the spikes `[N, outputs]` of each output neuron."""
     T = 1 if network.coding == "static" else network.T
     samples = x.shape[network.coding == "spikes"]
-    values = torch.from_numpy(x).float().reshape(T * samples, *network.input_shape)
+    values = torch.tensor(x).float().reshape(T * samples, *network.input_shape)
     spikes = []
     for layer in network.layers:
         if isinstance(layer, Neuron):
@@ -42,7 +42,7 @@ def run(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             values = mean(values, layer.kernel, layer.stride, layer.padding)
         elif isinstance(layer, Flatten):
             values = values.flatten(1)
-    counts = values.reshape(network.T, samples, -1).sum(0).to(torch.int32)
+    counts = values.unflatten(0, (network.T, samples)).flatten(2).sum(0).to(torch.int32)
     return np.array(spikes, np.uint64), counts.numpy()
 
 

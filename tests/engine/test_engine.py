@@ -118,15 +118,70 @@ def test_convolution_as_last_layer():
     assert Engine(Network((conv, Neuron(tau=None)), (1, 2, 3), T=2))(x).tolist() == [[0.0, 1.0, 1.0, 1.0, 0.0, 0.5]]
 
 
-@pytest.mark.parametrize("convert", [np.float64, np.float16, np.int32], ids=str)
-def test_input_of_other_types(convert):
-    assert compile(ONE)(np.array([[0, 2]]).astype(convert)).tolist() == [[1.0]]
+TRAINS = Network((FC, Neuron(tau=None)), (2,), 3, "spikes", "count")
+SHOWN = np.array([[3, 2], [1, 0], [0, 1], [7, 0]])
+SENT = np.array([[[0, 1], [1, 0]], [[0, 1], [1, 1]], [[1, 0], [0, 0]]])
 
 
-def test_input_that_is_not_contiguous_or_a_tensor():
-    x = np.array([[0.0, 5.0], [2.0, 5.0]])
-    assert compile(ONE)(x.T[:1]).tolist() == [[1.0]]
-    assert compile(ONE)(torch.tensor([[0.0, 2.0]], requires_grad=True)).tolist() == [[1.0]]
+def unaligned(x):
+    return np.frombuffer(b"." + x.astype(np.float32).tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
+
+
+def read_only(x):
+    x = x.astype(np.float32)
+    x.flags.writeable = False
+    return x
+
+
+ARRAYS = {  # the same numbers, as anybody may hold them
+    **{name: lambda x, name=name: x.astype(name) for name in "?bBhHiIlLqQefdg"},
+    **{name: lambda x, name=name: x.astype(name) for name in (">f4", ">f8", ">i2", ">u4", "<f2")},
+    "column by column": lambda x: np.asfortranarray(x.astype(np.float32)),
+    "a view": lambda x: np.repeat(x.astype(np.float32), 3, -1)[..., ::3],
+    "backwards": lambda x: x[..., ::-1].astype(np.float32).copy()[..., ::-1],
+    "broadcast": lambda x: np.broadcast_to(x.astype(np.float32), x.shape),
+    "unaligned": unaligned,
+    "read-only": read_only,
+    "lists": lambda x: x.tolist(),
+    "a subclass": lambda x: x.view(type("Own", (np.ndarray,), {})),
+    **{
+        str(dtype): lambda x, dtype=dtype: torch.tensor(x).to(dtype)
+        for dtype in (
+            *(torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2),
+            *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32),
+        )
+    },
+    "with a gradient": lambda x: torch.tensor(x, dtype=torch.float32, requires_grad=True) * 1,
+    "bfloat16 with a gradient": lambda x: torch.tensor(x, dtype=torch.bfloat16, requires_grad=True),
+    "a parameter": lambda x: torch.nn.Parameter(torch.tensor(x, dtype=torch.float32)),
+    "a strided tensor": lambda x: torch.tensor(x).float().mT.contiguous().mT,
+    "sparse": lambda x: torch.tensor(x).float().to_sparse(),
+    "negated by a bit": lambda x: torch.complex(torch.tensor(x).float(), -torch.tensor(x).float()).conj().imag,
+}
+
+
+@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("network", [ONE, TRAINS], ids=["static", "spikes"])
+@pytest.mark.parametrize("how", ARRAYS)
+@pytest.mark.filterwarnings("error")
+def test_input_of_any_type_and_layout(how, network, backend):
+    x = SHOWN if network is ONE else SENT
+    given = ARRAYS[how](x)
+    expected = Engine(network)((x != 0 if how in ("?", "torch.bool") else x).astype(np.float32))
+    engine = Engine(network, backend=backend)
+    for _ in range(2):  # the second time the shape is known
+        assert engine(given).tolist() == expected.tolist()
+    assert expected.any()
+
+
+@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize("seed", range(20))
+def test_an_empty_batch(seed, backend):
+    network = random_network(seed)
+    engine = Engine(network, threads=1 + seed % 3, backend=backend)
+    assert engine(inputs(network, 0)).shape == (0, network.outputs)
+    assert not any(engine.spikes.values())
+    assert not any(engine.firing_rates.values())
 
 
 def test_images_into_a_network_that_flattens_them():
@@ -143,6 +198,15 @@ def test_images_into_a_network_that_flattens_them():
         (ONE, np.array([["a", "b"]]), "array of numbers"),
         (ONE, np.array([[1j, 0]]), "array of numbers"),
         (ONE, None, "array of numbers"),
+        (ONE, np.array([[1, 2]], object), "array of numbers, not of object"),
+        (ONE, np.array([["2020-01-01", "2021-01-01"]], "M8[D]"), "array of numbers, not of datetime64"),
+        (ONE, np.zeros((1, 2), "V4"), "array of numbers"),
+        (ONE, [[1.0, 2.0], [3.0]], "array of numbers, but list is none: .*inhomogeneous"),
+        (ONE, torch.zeros(1, 2, dtype=torch.complex64), "array of numbers, not of complex64"),
+        (ONE, torch.zeros(1, 2, dtype=torch.complex64).conj(), "array of numbers"),
+        (ONE, torch.zeros(1, 2, device="meta"), "array of numbers, but Tensor is none: .*meta"),
+        (ONE, torch.full((1, 2), torch.inf, dtype=torch.bfloat16), "NaN or infinity"),
+        (ONE, 3.0, r"not \[\]"),
         (ONE, np.array([[0.0, np.nan]]), "NaN or infinity"),
         (ONE, np.array([[np.inf, 0.0]]), "NaN or infinity"),
         (ONE, np.array([[1e300, 0.0]]), "NaN or infinity"),
@@ -151,6 +215,15 @@ def test_images_into_a_network_that_flattens_them():
         (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), 0.5), "other values than 0 and 1"),
         (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), 2, np.uint8), "other values than 0 and 1"),
         (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), np.nan), "other values than 0 and 1"),
+        *(
+            (Network((FC, Neuron()), (2,), 2, "spikes"), np.full((2, 1, 2), value, kind), "other values than 0 and 1")
+            for kind, value in [("i2", 256), ("i1", -1), ("i8", 2**32), ("u8", 257), ("f8", 256), ("f4", -255)]
+        ),
+        (
+            Network((FC, Neuron()), (2,), 2, "spikes"),
+            torch.full((2, 1, 2), 0.5).bfloat16(),
+            "other values than 0 and 1",
+        ),
     ],
 )
 def test_input_that_cannot_be_shown(backend, network, x, complaint):
