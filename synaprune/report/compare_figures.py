@@ -36,7 +36,8 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
             "Small marks are runs, large ones means over the seeds with the 95 % interval of the mean.",
             Axis("connectivity", "log", share=True),
             "connectivity",
-            lambda record: record.metrics["connectivity"] or None,
+            lambda record: record.metrics["connectivity"],
+            "has no synapse left",
             others,
         )
     ]
@@ -54,6 +55,7 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
                 Axis("SOPs per image", "log", whole=True),
                 "SOPs",
                 _sops,
+                "fired no spike",
             )
         )
     if without:
@@ -107,9 +109,10 @@ def _against(
     x: Axis,
     figure: str,
     value: Callable[[Record], float | None],
+    nothing: str,
     published: Sequence[Published] = (),
 ) -> Figure:
-    """Return a figure of accuracy against something of which less is better."""
+    """Return a figure of accuracy against something of which less is better; `nothing` says what 0 of it means."""
     part = part_of(records[0].metrics)
     accuracy = f"{part} accuracy"
     by_point = {row.point: row.figures for row in rows}
@@ -151,6 +154,9 @@ def _against(
         best = max(by_point[point][accuracy].mean for point in dense)
         traces.append(Trace("dense", [], [best], "level", names=[f"dense {percent(best)}"]))
         note += " The dotted line is the dense network" + (f", the best of {len(dense)}." if len(dense) > 1 else ".")
+    none = sorted({record.point for record in records if value(record) == 0})
+    if none:
+        note += f" Not drawn, since a logarithmic axis has no 0: {', '.join(none)} ({nothing})."
     if published:
         traces.append(
             Trace(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Axis", "Column", "Figure", "Table", "Trace", "ends", "percent", "shown", "ticks", "wide"]
+__all__ = ["Axis", "Column", "Figure", "Table", "Trace", "ends", "has_place", "percent", "shown", "ticks", "wide"]
 
 MANY_DECADES = 10**2.7  # on which ticks at 2 and 5 would be too many
 
@@ -149,10 +149,15 @@ def wide(title: str, traces: Iterable[Trace], form: str) -> Table:
     )
 
 
+def has_place(axis: Axis, value: Any) -> bool:
+    """Tell whether an axis has a place for a number: a logarithmic one has none for 0 and below."""
+    return isinstance(value, int | float) and math.isfinite(value) and (axis.scale != "log" or value > 0)
+
+
 def ends(figure: Figure, name: str) -> tuple[float, float] | None:
     """Return the least and the largest value on axis `x` or `y`, intervals included; None where there is none."""
     axis, fields = (figure.x, ("x",)) if name == "x" else (figure.y, ("y", "low", "high"))
-    values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if _finite(v)]
+    values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if has_place(axis, v)]
     values += [end for end in (axis.low, axis.high) if values and end is not None]
     beyond = 1.1 if figure.scattered else 1.0  # such axes are wider than their values
     return (min(values) / beyond, max(values) * beyond) if values else None
@@ -164,7 +169,7 @@ def ticks(low: float, high: float, scale: str) -> list[float]:
     >>> ticks(0.04, 1.0, "log"), ticks(0, 3000, "symlog")
     ([0.05, 0.1, 0.2, 0.5, 1.0], [0.0, 1.0, 10.0, 100.0, 1000.0])
     """
-    if high <= 0:
+    if high <= 0 or (scale == "log" and low <= 0):
         return [0.0] if scale == "symlog" else []
     first = 0 if scale == "symlog" else math.floor(math.log10(low) + 1e-9)
     last = math.floor(math.log10(high) + 1e-9)
@@ -173,7 +178,3 @@ def ticks(low: float, high: float, scale: str) -> list[float]:
     if scale == "symlog":
         return [0.0, *(value for value in found if value <= high)]
     return [value for value in found if low * 0.999 <= value <= high * 1.001]
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -105,11 +105,12 @@ def _connectivity(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     total = [line["connectivity"] or float("nan") for line in epochs]
     axes.plot(x, total, color=BLUE, label="all")
     axes.plot(x[-1:], total[-1:], "o", color=BLUE, clip_on=False)
-    axes.set_yscale("log")
+    if any(line["connectivity"] > 0 for line in epochs):  # Matplotlib has no logarithmic axis for nothing
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(top=1.1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("connectivity")
     axes.legend(loc="upper right", ncols=2 if len(epochs[-1]["layers"]) > 3 else 1)
 

@@ -7,7 +7,7 @@ colour is needed; words in the SVG stay words.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
-from synaprune.report.figure import Axis, Figure, Trace, ends, ticks
+from synaprune.report.figure import Axis, Figure, Trace, ends, has_place, ticks
 
 __all__ = ["draw", "write_figures"]
 
@@ -110,20 +110,19 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
     colour = STEPS[round(3 * index / steps)] if figure.ordered else COLOURS[index % len(COLOURS)]
     look = index + index // len(COLOURS)  # so that the second round through the colours looks different
     dash, marker = DASHES[0 if figure.ordered else look % len(DASHES)], MARKERS[look % len(MARKERS)]
-    y = [float("nan") if value is None else value for value in trace.y]
+    x, y = trace.x if figure.x.scale == "band" else _placed(figure.x, trace.x), _placed(figure.y, trace.y)
     match trace.kind:
         case "line":
-            axes.plot(trace.x, y, color=colour, linestyle=dash, label=trace.series)
+            axes.plot(x, y, color=colour, linestyle=dash, label=trace.series)
         case "step":
-            axes.step(trace.x, y, where="post", color=colour, linestyle=dash, label=trace.series)
+            axes.step(x, y, where="post", color=colour, linestyle=dash, label=trace.series)
         case "bar":
             width = 0.8 / len(series)
-            places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(trace.x))]
+            places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(x))]
             axes.bar(places, y, width, color=colour, label=trace.series, edgecolor="black", linewidth=0.4)
-            axes.set_xticks(range(len(trace.x)), trace.x)
+            axes.set_xticks(range(len(x)), trace.x)
             axes.margins(y=0.5)  # the legend's place
         case "point":
-            x = [float("nan") if value is None else value for value in trace.x]
             axes.plot(x, y, marker, color=colour, markersize=2.2, alpha=0.6, label=trace.series, zorder=2)
         case "mean":
             bars = [
@@ -131,11 +130,16 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
                 for value, low, high in zip(y, trace.low, trace.high)
             ]
             axes.errorbar(
-                trace.x, y, list(zip(*bars)), color=colour, linestyle=dash, marker=marker, markersize=4, capsize=2,
+                x, y, list(zip(*bars)), color=colour, linestyle=dash, marker=marker, markersize=4, capsize=2,
                 label=trace.series, zorder=3,
             )  # fmt: skip
         case "published":
-            axes.plot(trace.x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=trace.series)
+            axes.plot(x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=trace.series)
+
+
+def _placed(axis: Axis, values: Sequence[Any]) -> list[float]:
+    """Return numbers, not a number where the axis has no place for one."""
+    return [value if has_place(axis, value) else float("nan") for value in values]
 
 
 def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) -> None:
@@ -144,12 +148,11 @@ def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) 
     handle.set_label_text(axis.title)
     if axis.scale == "band":
         return
-    if axis.scale != "linear":
+    if axis.scale != "linear" and reach is not None:  # Matplotlib has no logarithmic axis for nothing
         (axes.set_xscale if name == "x" else axes.set_yscale)(axis.scale)
-        if reach is not None:
-            handle.set_ticks(ticks(*reach, axis.scale))
-            handle.set_minor_locator(NullLocator())
-            handle.set_minor_formatter(NullFormatter())
+        handle.set_ticks(ticks(*reach, axis.scale))
+        handle.set_minor_locator(NullLocator())
+        handle.set_minor_formatter(NullFormatter())
     elif axis.whole:
         handle.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
     if axis.share:

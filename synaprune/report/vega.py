@@ -6,11 +6,10 @@ outside, only data reaches a specification, never the name of a field or an expr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from synaprune.report.figure import Axis, Figure, Trace, ends, ticks
+from synaprune.report.figure import Axis, Figure, Trace, ends, has_place, ticks
 
 __all__ = ["COLOURS", "colour", "data", "look", "specification"]
 
@@ -58,7 +57,7 @@ def look(figure: Figure, series: str) -> tuple[list[int], str]:
 
 def data(figure: Figure) -> list[dict[str, Any]]:
     """Return the traces as the page holds them: lists with few digits, an `x` of 1, 2, … as its last number."""
-    return [_compact(trace) for trace in figure.traces]
+    return [_compact(figure, trace) for trace in figure.traces]
 
 
 def specification(figure: Figure) -> dict[str, Any]:
@@ -186,15 +185,15 @@ def _map(figure: Figure) -> dict[str, Any]:
     return {"data": {"name": "map"}, "width": columns * step, "height": rows * step, "layer": [filled, gone]}
 
 
-def _compact(trace: Trace) -> dict[str, Any]:
+def _compact(figure: Figure, trace: Trace) -> dict[str, Any]:
     x: Any = list(trace.x)
     if x and x == list(range(1, len(x) + 1)):
         x = len(x)
     elif x and not isinstance(x[0], str):
-        x = [_short(value) for value in x]
-    compact = {"k": trace.kind, "s": trace.series, "x": x, "y": [_short(value) for value in trace.y]}
+        x = _placed(figure.x, x)
+    compact = {"k": trace.kind, "s": trace.series, "x": x, "y": _placed(figure.y, trace.y)}
     if trace.low and trace.high:
-        compact |= {"l": [_short(value) for value in trace.low], "h": [_short(value) for value in trace.high]}
+        compact |= {"l": _placed(figure.y, trace.low), "h": _placed(figure.y, trace.high)}
     if trace.values:
         compact["v"] = list(trace.values)
     if trace.names:
@@ -202,8 +201,10 @@ def _compact(trace: Trace) -> dict[str, Any]:
     return compact
 
 
+def _placed(axis: Axis, values: Sequence[Any]) -> list[Any]:
+    """Return numbers with the digits that can be seen, None where the axis has no place for one."""
+    return [_short(value) if has_place(axis, value) else None for value in values]
+
+
 def _short(value: Any) -> Any:
-    """Return a number with the digits that can be seen; JSON has neither infinity nor NaN."""
-    if value is None or not math.isfinite(value):
-        return None
     return value if isinstance(value, int) else float(f"{value:.6g}")

@@ -91,7 +91,7 @@ def summary(results: Iterable[dict[str, Any]], figures: Mapping[str, Sequence[st
         known = {title: estimate(sample) for title, sample in values.items() if None not in sample}
         rows.append(Row(point, tuple(sorted(member["settings"]["seed"] for member in members)), known))
     dense = next((row for row in rows if groups[row.point][0]["settings"].get("method") == "dense"), None)
-    if dense is not None and "SOPs" in dense.figures:
+    if dense is not None and "SOPs" in dense.figures and dense.figures["SOPs"].mean > 0:
         for row in rows:
             if "SOPs" in row.figures:
                 row.figures[OF_DENSE] = Estimate(row.figures["SOPs"].mean / dense.figures["SOPs"].mean, None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from examples import write_result, write_run
-from synaprune.report.compare_page import comparison
+from synaprune.report.compare_page import comparison, comparison_page
+from synaprune.report.paper import draw
 from synaprune.report.published import POINTS, published_for
+from synaprune.report.vega import specification
 
 
 @pytest.fixture
@@ -89,6 +93,22 @@ def test_a_lost_network_is_left_out_of_the_figure_and_not_of_the_table(sweep):
     drawn = [name for trace in figure.traces if trace.kind == "mean" for name in trace.names]
     assert not any("gone" in name for name in drawn)
     assert any(row[1] == "gone" for row in figure.table.rows)
+    assert "gone (has no synapse left)" in figure.note
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("seeds", [(0,), (0, 300), (0, 0)])
+@pytest.mark.parametrize("method", ["grad_r", "dense"])
+def test_a_point_that_fires_no_spike_is_named(tmp_path, method, seeds, others):
+    for seed, sops in enumerate(seeds):
+        write_result(tmp_path, "mute", 0.1, 0.01, seed, sops=sops, method=method)
+    for _ in range(others):
+        write_result(tmp_path, "loud", 0.9, 0.1, sops=500, method="set", sparsity=0.9)
+    page = comparison_page([tmp_path])
+    assert "Not drawn, since a logarithmic axis has no 0: mute (fired no spike)." in page
+    for figure in comparison([tmp_path])[1]:
+        json.dumps(specification(figure), allow_nan=False)
+        draw(figure).draw_without_rendering()
 
 
 def test_published_points_stand_only_where_task_and_network_are_the_same(tmp_path):

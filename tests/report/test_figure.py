@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synaprune.report.figure import Axis, Column, Figure, Table, Trace, ends, shown, ticks, wide
+from synaprune.report.figure import Axis, Column, Figure, Table, Trace, ends, has_place, shown, ticks, wide
 
 EMPTY = Table([], [])
 X, Y = Axis("x"), Axis("y")
@@ -39,6 +39,19 @@ def test_ends_see_intervals_and_fixed_ends_and_not_what_is_missing():
 )
 def test_logarithmic_ticks(low, high, expected):
     assert ticks(low, high, "log") == expected
+
+
+@pytest.mark.parametrize("ends", [(0.0, 3.0), (-1.0, 3.0), (0.0, 0.0), (-2.0, -1.0)])
+def test_a_logarithmic_axis_without_a_place_for_its_ends_has_no_ticks(ends):
+    assert ticks(*ends, "log") == []
+
+
+@pytest.mark.parametrize("bad", [0, 0.0, -1.0, None, float("nan"), float("inf")])
+def test_ends_see_only_what_has_a_place(bad):
+    log = Axis("y", "log")
+    assert not has_place(log, bad)
+    assert ends(figure(Trace("a", [1, 2, 3], [bad, 0.1, 0.2], "line", [bad] * 3, [bad] * 3), y=log), "y") == (0.1, 0.2)
+    assert ends(figure(Trace("a", [bad], [bad], "line"), x=log, y=log), "x") is None
 
 
 def test_a_wide_table_has_a_row_for_each_x():

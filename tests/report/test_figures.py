@@ -40,8 +40,9 @@ def test_figure_exists_and_is_not_blank(tmp_path, epochs, settings):
         assert (part.max(-1) - part.min(-1) > 0.3).sum() > 50
 
 
-def test_a_network_that_lost_all_its_synapses_can_be_drawn(tmp_path):
-    run_with(tmp_path, 4, left=lambda epoch: 1000 if epoch < 2 else 0)
+@pytest.mark.parametrize("lost_at", [1, 2])
+def test_a_network_that_lost_all_its_synapses_can_be_drawn(tmp_path, lost_at):
+    run_with(tmp_path, 4, left=lambda epoch: 1000 if epoch < lost_at else 0)
     assert training_figure(tmp_path).stat().st_size > 10_000
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from examples import write_run
+from synaprune.report import training_figure
+from synaprune.report.paper import draw
 from synaprune.report.run_figures import run_figures
+from synaprune.report.vega import data, specification
 from synaprune.train.checkpoint import load
+
+ZERO = ("loss", "connectivity", "pruned", "regrown", "rate", "train_accuracy", "test_accuracy")
 
 
 def test_a_whole_run_has_every_figure(trained):
@@ -57,3 +64,20 @@ def test_an_evaluation_of_another_epoch_is_not_shown(trained):
 def test_a_held_out_part_is_named(tmp_path):
     figures, _ = run_figures(write_run(tmp_path, 2, holdout=10))
     assert figures[0].series == ["validation", "training"]
+
+
+@pytest.mark.parametrize("zero", ["loss", "connectivity", "pruned", "regrown", "rate", "train_accuracy", "all"])
+def test_figures_of_zeros_can_be_drawn(tmp_path, zero):
+    run = write_run(tmp_path, 3)
+
+    def zeroed(node):
+        if isinstance(node, dict):
+            return {key: 0.0 if zero in (key, "all") and key in ZERO else zeroed(value) for key, value in node.items()}
+        return node
+
+    lines = [json.dumps(zeroed(json.loads(line))) for line in run.metrics_path.read_text().splitlines()]
+    run.metrics_path.write_text("".join(f"{line}\n" for line in lines))
+    for figure in run_figures(run)[0]:
+        json.dumps([specification(figure), data(figure)], allow_nan=False)
+        draw(figure).draw_without_rendering()
+    assert training_figure(run.folder).exists()

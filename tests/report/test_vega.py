@@ -27,6 +27,15 @@ def test_data_are_short():
     ]
 
 
+def test_what_a_logarithmic_axis_has_no_place_for_is_a_gap():
+    none = Trace("a", [0, 1], [0.0, 0.5], "mean", [-0.1, 0.4], [0.0, 0.6])
+    linear, log = Axis("x"), Axis("x", "log")
+    for axes, x, y in (((linear, linear), [0, 1], [0.0, 0.5]), ((log, log), [None, 1], [None, 0.5])):
+        (trace,) = data(figure(none, x=axes[0], y=axes[1]))
+        assert (trace["x"], trace["y"]) == (x, y)
+    assert (trace["l"], trace["h"]) == ([None, 0.4], [None, 0.6])
+
+
 def test_every_series_has_a_look_of_its_own():
     lines = [Trace(str(index), [1], [0.5]) for index in range(2 * COLOURS)]
     assert len({(colour(figure(*lines), s), look(figure(*lines), s)[1]) for s in figure(*lines).series}) == 2 * COLOURS
