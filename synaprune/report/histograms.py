@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Histogram", "chosen", "common", "read"]
+__all__ = ["Histogram", "Histograms", "chosen", "common", "read"]
 
 
 class Histogram(NamedTuple):
@@ -20,24 +20,51 @@ class Histogram(NamedTuple):
     counts: NDArray[Any]
 
 
+class Histograms:
+    """The histograms of a run, followed while it trains: each call reads what the last one has not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[Path, tuple[Any, int]] = {}  # how each is read on, and how long it was
+        self._found: dict[str, dict[int, Histogram]] = {}
+
+    def follow(self, epochs: Container[int] | None = None) -> dict[str, dict[int, Histogram]]:
+        """Return the histograms by tag (`w/<layer>`, `theta/<layer>`) and epoch; none where there is no file.
+
+        A resumed run repeats epochs of earlier files, and the later file counts. What a kill has cut short is left
+        out. With `epochs`, those of others are forgotten.
+        """
+        from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+        sizes = {path: path.stat().st_size for path in sorted(self._folder.glob("events.out.tfevents.*"))}
+        if any(sizes.get(path, 0) < size for path, (_, size) in self._files.items()):  # one was replaced or is gone
+            self._files, self._found = {}, {}
+        for path, size in sizes.items():
+            loader = self._files[path][0] if path in self._files else RawEventFileLoader(str(path))
+            self._files[path] = loader, size
+            for raw in loader.Load():
+                self._take(raw, epochs)
+        for by_epoch in self._found.values():
+            for epoch in [epoch for epoch in by_epoch if epochs is not None and epoch not in epochs]:
+                del by_epoch[epoch]
+        return self._found
+
+    def _take(self, raw: bytes, epochs: Container[int] | None) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        event = Event.FromString(raw)
+        if epochs is not None and event.step not in epochs:
+            return
+        for value in event.summary.value:
+            histogram = value.histo
+            if len(histogram.bucket) and histogram.min <= histogram.max:
+                counts = np.asarray(histogram.bucket, dtype=np.float64)
+                self._found.setdefault(value.tag, {})[event.step] = Histogram(histogram.min, histogram.max, counts)
+
+
 def read(folder: Path) -> dict[str, dict[int, Histogram]]:
-    """Return the histograms of a run by tag (`w/<layer>`, `theta/<layer>`) and epoch; none where there is no file.
-
-    A resumed run repeats epochs of earlier files, and the later file counts. What a kill has cut short is left out.
-    """
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    found: dict[str, dict[int, Histogram]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        for raw in RawEventFileLoader(str(path)).Load():
-            event = Event.FromString(raw)
-            for value in event.summary.value:
-                histogram = value.histo
-                if len(histogram.bucket) and histogram.min <= histogram.max:
-                    counts = np.asarray(histogram.bucket, dtype=np.float64)
-                    found.setdefault(value.tag, {})[event.step] = Histogram(histogram.min, histogram.max, counts)
-    return found
+    """Return the histograms that a folder holds now, as `Histograms` does."""
+    return Histograms(folder).follow()
 
 
 def chosen(epochs: Sequence[int]) -> list[int]:

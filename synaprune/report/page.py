@@ -12,6 +12,7 @@ from typing import Any
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.report import html
+from synaprune.report.course import Course
 from synaprune.report.figure import percent
 from synaprune.report.names import method_name, part_of
 from synaprune.report.run_figures import run_figures
@@ -20,37 +21,40 @@ from synaprune.train.run import Run
 __all__ = ["run_page", "write"]
 
 
-def run_page(folder: str | os.PathLike[str], live: str = "") -> str:
+def run_page(folder: str | os.PathLike[str], live: str = "", course: Course | None = None) -> str:
     """Return the page of a run, also of one that is not finished.
 
     Args:
         folder: of the run.
         live: a script that keeps the page fresh; see `synaprune.report.live`.
+        course: of the run, if it is followed; only what is new is then read.
 
     Raises:
         UsageError: the folder holds no run, no epoch of it is finished, or its files are damaged.
 
     """
     run = Run(folder)
-    settings, epochs = run.settings().to_mapping(), run.metrics()
-    if not epochs:
+    settings, course = run.settings().to_mapping(), course or Course(run)
+    course.follow()
+    if not course.epochs:
         raise UsageError(f"'{run.folder}' has no finished epoch to report")
-    header, last = run.header(), epochs[-1]
-    figures, missing = run_figures(run)
+    header, last, evaluation = run.header(), course.epochs[-1], run.evaluation(course.finished)
+    figures, missing = run_figures(run, course)
     title = f"{settings['task']}, {method_name(settings)}, seed {settings['seed']}"
-    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
+    kept = len(course.epochs)
+    thinned = f"; {kept} of them are drawn, and the last" if kept < course.finished else ""
     body = [
         f"<header><h1>{html.text(title)}</h1>",
-        f'<p class="note">{html.text(run.folder.resolve().name)}, after epoch {len(epochs)} of'
-        f" {settings['epochs']}</p>",
-        html.tiles(_tiles(last, run.evaluation(len(epochs)), seconds)),
+        f'<p class="note">{html.text(run.folder.resolve().name)}, after epoch {course.finished} of'
+        f" {settings['epochs']}{thinned}</p>",
+        html.tiles(_tiles(last, evaluation, course.seconds)),
         "</header>",
         html.missing(missing),
         "<main>",
         '<div class="grid">',
         *map(html.figure, figures),
         "</div>",
-        _origin(header, settings, run),
+        _origin(header, settings, evaluation),
         "</main>",
         "<footer>Written by synaprune. Connectivity is existing synapses over all synapses of the layers shown; biases"
         " and normalisation do not count.</footer>",
@@ -99,7 +103,7 @@ def _tiles(last: Mapping[str, Any], evaluation: Mapping[str, Any] | None, second
     return [*pairs, ("training", f"{seconds:,.0f} s")]
 
 
-def _origin(header: Mapping[str, Any], settings: Mapping[str, Any], run: Run) -> str:
+def _origin(header: Mapping[str, Any], settings: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
     """Return how the run came about, and how to repeat it."""
     machine = header.get("machine") or {}
     gpu = machine.get("gpu")
@@ -114,8 +118,7 @@ def _origin(header: Mapping[str, Any], settings: Mapping[str, Any], run: Run) ->
     command = header.get("command")
     again = shlex.join(map(str, command)) if command else "not recorded: the run was not started by the command line"
     values = {name: json.dumps(value) if not isinstance(value, str) else value for name, value in settings.items()}
-    evaluation = run.evaluation(len(run.metrics())) or {}
-    three = evaluation.get("connectivities")
+    three = (evaluation or {}).get("connectivities")
     if three:
         facts |= {
             "connectivity by weights": percent(three["weights"]),

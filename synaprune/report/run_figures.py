@@ -9,6 +9,7 @@ from typing import Any
 
 from synaprune.errors import UsageError
 from synaprune.report import histograms
+from synaprune.report.course import Course
 from synaprune.report.figure import Axis, Column, Figure, Table, Trace, wide
 from synaprune.report.names import layer_name, part_of
 from synaprune.report.receptive import receptive_map
@@ -21,21 +22,26 @@ Epochs = Sequence[dict[str, Any]]
 EPOCH = Axis("epoch", whole=True)
 
 
-def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
+def run_figures(run: Run, course: Course | None = None) -> tuple[list[Figure], list[str]]:
     """Return the figures of a run that has a finished epoch, and in words what is missing for the others.
+
+    `course` is its course as followed so far, if it is.
 
     Raises:
         UsageError: its settings or metrics are damaged.
 
     """
-    settings, epochs = run.header()["settings"], run.metrics()
+    if course is None:
+        course = Course(run)
+        course.follow()
+    settings, epochs = run.header()["settings"], course.epochs
     figures, missing = _over_epochs(epochs), []
-    if len(epochs) < settings.get("epochs", 0):
+    if course.finished < settings.get("epochs", 0):
         missing.append(
-            f"The run is not finished: {len(epochs)} of {settings['epochs']} epochs are there; "
+            f"The run is not finished: {course.finished} of {settings['epochs']} epochs are there; "
             "`synaprune train … --resume` goes on."
         )
-    by_tag = histograms.read(run.tensorboard_path)
+    by_tag = course.histograms.follow({epoch["epoch"] for epoch in epochs})
     figures += _distributions(by_tag, epochs, settings)
     if not by_tag:
         missing.append(f"The distributions of w and θ are missing: '{run.tensorboard_path}' holds no histograms.")
@@ -44,10 +50,10 @@ def run_figures(run: Run) -> tuple[list[Figure], list[str]]:
         missing.append(f"The map of the first layer's synapses is missing: {drawn}.")
     else:
         figures.append(drawn)
-    evaluation = run.evaluation(len(epochs))
+    evaluation = run.evaluation(course.finished)
     if evaluation is None or "operations" not in evaluation:
         missing.append(
-            f"Synaptic operations and energy were not measured after epoch {len(epochs)}: `synaprune eval"
+            f"Synaptic operations and energy were not measured after epoch {course.finished}: `synaprune eval"
             f" {run.folder}` does that, and keeps them for this page."
         )
     else:
@@ -67,8 +73,9 @@ def _over_epochs(epochs: Epochs) -> list[Figure]:
         return Trace(series, [epoch["epoch"] for epoch in epochs], [v or None for v in values] if gap else values)
 
     def silent(name: str) -> Trace:
-        counts = [epoch["neurons"][name] for epoch in epochs]
-        return Trace(name, [epoch["epoch"] for epoch in epochs], [c["silent"] / c["neurons"] for c in counts])
+        counts = [_at(epoch, ["neurons", name]) for epoch in epochs]
+        shares = [count and count["silent"] / count["neurons"] for count in counts]
+        return Trace(name, [epoch["epoch"] for epoch in epochs], shares)
 
     def figure(key: str, title: str, note: str, y: Axis, traces: list[Trace]) -> Figure:
         form = "share" if y.share else "count" if y.whole else "number"
@@ -142,8 +149,9 @@ def _at(metrics: Any, keys: Sequence[str]) -> Any:
 
 def _settled(epochs: Epochs, part: str) -> float:
     """Return where the axis of accuracies ends: early epochs that would flatten the rest may leave the picture."""
-    values = sorted(e[key] for e in epochs for key in (f"{part}_accuracy", "train_accuracy") if key in e)
-    settled = values[len(values) // 10]
+    values = [e[key] for e in epochs for key in (f"{part}_accuracy", "train_accuracy") if key in e]
+    values = sorted(value for value in values if math.isfinite(value))
+    settled = values[len(values) // 10] if values else 0.0
     return max(0.0, math.floor(100 * (settled - 0.15 * (1.0 - settled))) / 100)
 
 
@@ -152,10 +160,11 @@ def _distributions(
 ) -> list[Figure]:
     """Return for each layer the distributions of w, and where there are latents those of θ, at chosen epochs."""
     figures = []
+    metrics = {epoch["epoch"]: epoch for epoch in epochs}
     latent = "θ" if settings.get("method") == "grad_r" else "the hidden weights z"
     for tag in sorted(by_tag, key=lambda tag: (tag.split("/", 1)[1], tag)):
         kind, _, layer = tag.partition("/")
-        found = {epoch: by_tag[tag][epoch] for epoch in by_tag[tag] if epoch <= len(epochs)}
+        found = {epoch: by_tag[tag][epoch] for epoch in by_tag[tag] if epoch in metrics}
         if kind not in ("w", "theta") or not found:
             continue
         steps = histograms.chosen(sorted(found))
@@ -170,7 +179,7 @@ def _distributions(
             else "Every synapse counts, the absent ones too."
         )
         if below_zero:
-            gone = ((step, epochs[step - 1]["layers"].get(layer, {}).get("connectivity")) for step in steps)
+            gone = ((step, metrics[step]["layers"].get(layer, {}).get("connectivity")) for step in steps)
             shares_gone = [f"{1 - left:.1%} at epoch {step}" for step, left in gone if left is not None]
             note += f" Below zero: {', '.join(shares_gone)}."
         traces = [

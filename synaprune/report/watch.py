@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from synaprune.report.course import Course
 from synaprune.report.figure import percent
 from synaprune.report.names import method_name, part_of
 from synaprune.train.display import table
@@ -32,27 +34,28 @@ def watch(run: Run, console: Console) -> None:
 
     """
     settings = run.settings().to_mapping()
+    course = Course(run)
+    course.follow()
     if not console.is_terminal:
-        console.print(snapshot(run, settings, console.width))
+        console.print(snapshot(course, settings, console.width))
         return
-    with Live(snapshot(run, settings, console.width), console=console, auto_refresh=False) as live:
-        while len(run.metrics()) < settings["epochs"]:
+    with Live(snapshot(course, settings, console.width), console=console, auto_refresh=False) as live:
+        while course.finished < settings["epochs"]:
             time.sleep(POLL_SECONDS)
-            live.update(snapshot(run, settings, console.width), refresh=True)
-        live.update(snapshot(run, settings, console.width), refresh=True)
+            course.follow()
+            live.update(snapshot(course, settings, console.width), refresh=True)
 
 
-def snapshot(run: Run, settings: dict[str, Any], width: int) -> RenderableType:
+def snapshot(course: Course, settings: dict[str, Any], width: int) -> RenderableType:
     """Return where a run stands."""
-    epochs = run.metrics()
+    epochs = course.epochs
     head = f"{settings['task']}, {method_name(settings)}, seed {settings['seed']}: "
-    head += f"epoch {len(epochs)} of {settings['epochs']}"
+    head += f"epoch {course.finished} of {settings['epochs']}"
     if not epochs:
         return Text(f"{head}; no epoch is finished yet")
-    age, mean = _age(run), sum(epoch.get("seconds", 0.0) for epoch in epochs) / len(epochs)
-    if len(epochs) < settings["epochs"]:
-        left = mean * (settings["epochs"] - len(epochs))
-        head += f", {_duration(age)} after the last one, about {_duration(left)} to go"
+    if course.finished < settings["epochs"]:
+        left = course.seconds / course.finished * (settings["epochs"] - course.finished)
+        head += f", {_duration(_age(course.run))} after the last one, about {_duration(left)} to go"
     part = part_of(epochs[-1])
     series = {
         "loss": [epoch.get("loss") for epoch in epochs],
@@ -64,10 +67,10 @@ def snapshot(run: Run, settings: dict[str, Any], width: int) -> RenderableType:
     }
     lines = Table.grid(padding=(0, 2))
     for name, values in series.items():
-        known = [value for value in values if value is not None]
+        known = [value for value in values if value is not None and math.isfinite(value)]
         if known:
             lines.add_row(name, sparkline(known, min(WIDTH, max(8, width - 40))), _shown(name, known[-1]))
-    return Group(Text(head), "", lines, table(epochs[-1], activity=width >= 80))
+    return Group(Text(head), "", lines, table({"neurons": {}, **epochs[-1]}, activity=width >= 80))
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:

@@ -50,3 +50,18 @@ def write_result(folder, point, accuracy, connectivity, seed=0, sops=None, **set
     path = folder / f"{point}-seed{seed}.json"
     path.write_text(json.dumps({**content, "seconds": 10.0 + seed}))
     return path
+
+
+LINE = metrics(1)
+# Lines of metrics.jsonl that no training writes.
+ODD_LINES = [
+    b"[]", b"1", b"null", b'"x"', b"{}", b"{", b"\xff\xfe", b"[" * 100_000, b'{"epoch": 1}', b'{"epoch": "1"}',
+    *(json.dumps({**LINE, key: value}).encode() for key in LINE for value in ("x", None, [], {}, [1], {"a": 1}, True)),
+    *(
+        json.dumps({**LINE, group: {"a": {**next(iter(LINE[group].values())), key: value}}}).encode()
+        for group in ("layers", "neurons")
+        for key in next(iter(LINE[group].values()))
+        for value in ("x", None, [], 0, 10**30, float("nan"))
+    ),
+    *(json.dumps({key: value for key, value in LINE.items() if key != gone}).encode() for gone in LINE),
+]  # fmt: skip

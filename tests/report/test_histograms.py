@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaprune.report.histograms import Histogram, common, read
+from synaprune.report.histograms import Histogram, Histograms, common, read
 from synaprune.train.checkpoint import load
 
 
@@ -28,6 +28,30 @@ def test_of_an_epoch_that_was_repeated_the_later_file_counts(trained):
     assert read(trained.tensorboard_path).keys() == before.keys()
     first.with_name("events.out.tfevents.000006").write_bytes(first.read_bytes()[:-20])  # a killed one
     assert len(read(trained.tensorboard_path)["w/fc1.weight"]) == 6
+
+
+def test_a_growing_file_is_read_on_and_a_replaced_one_anew(trained):
+    (path,) = trained.tensorboard_path.glob("*")
+    whole, expected = path.read_bytes(), read(trained.tensorboard_path)
+    path.write_bytes(b"")
+    histograms = Histograms(trained.tensorboard_path)
+    assert histograms.follow() == {}
+    taken = []
+    real = histograms._take
+    histograms._take = lambda raw, epochs: taken.append(raw) or real(raw, epochs)
+    for end in range(0, len(whole) + 999, 1000):
+        path.write_bytes(whole[:end])
+        found = histograms.follow()
+    assert len(taken) == len(set(taken))  # none twice
+    assert {tag: list(by_epoch) for tag, by_epoch in found.items()} == {tag: list(e) for tag, e in expected.items()}
+    path.write_bytes(whole[: len(whole) // 2])
+    assert max(histograms.follow()["w/fc1.weight"]) < 6
+
+
+def test_only_the_epochs_that_are_asked_for_are_kept(trained):
+    histograms = Histograms(trained.tensorboard_path)
+    assert list(histograms.follow({1, 5})["w/fc1.weight"]) == [1, 5]
+    assert list(histograms.follow({1})["w/fc1.weight"]) == [1]
 
 
 def test_no_folder_holds_no_histogram(tmp_path):
