@@ -82,7 +82,7 @@ def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 @functools.cache  # to bring them to a GPU, it would have to be waited for at each step
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return 255 * torch.tensor(values, device=device).view(-1, 1, 1)
+    return 255 * torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
 def batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

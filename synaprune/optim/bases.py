@@ -53,7 +53,7 @@ def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, 
     if _takes_fused(base, members) and not {"fused", "foreach"} & options.keys():
         options = {**options, "fused": True}
     try:
-        return base([torch.zeros(1, device="cpu")], **options)
+        return base([torch.zeros(1, dtype=torch.float32, device="cpu")], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from synaprune.budget import Plan, Schedule, plan, split
 from synaprune.optim.groups import Group, State, moves
 from synaprune.optim.rewirer import Rewirer, Row
+from synaprune.optim.surroundings import shielded
 
 __all__ = ["Budgeted", "Solved", "Sparsity", "budget_options"]
 
@@ -100,7 +101,7 @@ class Budgeted(Rewirer):
         named = [self._name(weight) for weight in group["params"]]
         return Plan(group, [self._name(weight) for weight in weights], [w.shape for w in weights], initial, named)
 
-    @torch.no_grad()
+    @shielded
     def settle(self) -> None:
         """Bring the number of synapses to exactly what the budget says for this moment."""
         for group in self._rewiring_groups():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.groups import Group, State
+from synaprune.optim.surroundings import shielded
 
 __all__ = ["Draws"]
 
@@ -31,7 +31,7 @@ class Draws(Budgeted):
         state = super()._start(weight, group, seed)
         return state if weight.requires_grad else {**state, "undrawn": True}
 
-    @torch.no_grad()
+    @shielded
     def _join(self) -> None:
         """Draw the synapses of tensors that are new, or learn for the first time."""
         for group in self._rewiring_groups():

@@ -16,7 +16,7 @@ as a synapse), with fresh moments of its own, and moves at the next step; steps 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 from synaprune.budget import Schedule, largest, progress
 from synaprune.errors import UsageError, nearest
 from synaprune.optim.groups import Group, State, moves
-from synaprune.optim.noise import generator
+from synaprune.optim.noise import generator, rand
 from synaprune.optim.starts_sparse import StartsSparse
 from synaprune.optim.threshold import TINY
 
@@ -56,12 +56,13 @@ MOVING_AVERAGES = ("exp_avg", "momentum_buffer")
 
 def by_lot(weight: Tensor, state: State, key: Key) -> Tensor:
     """Return lots, the same for all replicas of a network and after any interruption."""
-    return torch.rand(weight.shape, generator=generator(weight.device, *key), device=weight.device)
+    return rand(weight, generator(weight.device, *key))
 
 
 def by_gradient(weight: Tensor, state: State, key: Key) -> Tensor:
     """Return |∂L/∂w| of this very step, of absent synapses too."""
-    return torch.as_tensor(weight.grad, dtype=state["latent"].dtype).abs()
+    gradient = cast(Tensor, weight.grad)
+    return gradient.to(state["latent"].dtype).abs()
 
 
 def by_momentum(weight: Tensor, state: State, key: Key) -> Tensor:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from synaprune.errors import UsageError
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "State", "groups_of", "moves"]
+__all__ = ["Group", "Params", "State", "check_type", "groups_of", "moves"]
 
 log = logging.getLogger("synaprune")
 
@@ -79,3 +80,16 @@ def _of_tensors(params: Params) -> list[Group]:
             members = [members] if isinstance(members, Tensor) else list(members)
         groups.append({**group, "params": members})
     return groups
+
+
+def check_type(weight: Tensor, name: str) -> None:
+    """Refuse tensors that cannot be rewired.
+
+    Raises:
+        UsageError: the tensor is of 16-bit floats with few exponents, of integers or of complex numbers.
+    """
+    if weight.dtype == torch.float16 or not weight.is_floating_point():
+        raise UsageError(
+            f"{name} is {weight.dtype}, whose values near the threshold underflow; "
+            "keep float32 or bfloat16 weights and use autocast for speed"
+        )

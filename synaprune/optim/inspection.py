@@ -11,6 +11,7 @@ from synaprune.errors import UsageError
 from synaprune.measure.turnover import Turnover, turnover
 from synaprune.optim.finite import FiniteCheck
 from synaprune.optim.latent_optimizer import LatentOptimizer
+from synaprune.optim.surroundings import shielded
 
 __all__ = ["Inspection"]
 
@@ -42,6 +43,7 @@ class Inspection(LatentOptimizer):
             raise UsageError("no group holds synapses to count; one with synapses=True would be counted")
         return sum(int(torch.count_nonzero(p.detach())) for p in weights) / count
 
+    @shielded
     def turnover(self) -> dict[str, Turnover]:
         """Count synapses pruned and regrown per rewired tensor since the last call; the first call starts it."""
         self._finite.report(self._name)

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, latents, loading
-from synaprune.optim.groups import Group, Params, State, groups_of, moves
+from synaprune.optim.groups import Group, Params, State, check_type, groups_of, moves
+from synaprune.optim.surroundings import shield
 
 __all__ = ["LatentOptimizer"]
 
@@ -69,11 +70,7 @@ class LatentOptimizer(Optimizer):
             if group["margin"] is not None and not 0 <= group["margin"] < float("inf"):
                 raise UsageError(f"margin={group['margin']!r} is not a finite number of at least 0; leave it out")
             for weight in group["params"]:
-                if weight.dtype == torch.float16 or not weight.is_floating_point():
-                    raise UsageError(
-                        f"{self._name(weight)} is {weight.dtype}, whose values near the threshold underflow; "
-                        "keep float32 or bfloat16 weights and use autocast for speed"
-                    )
+                check_type(weight, self._name(weight))
         except UsageError:
             self.param_groups.pop()
             raise
@@ -110,8 +107,9 @@ class LatentOptimizer(Optimizer):
             if not torch.isfinite(weight).all():
                 raise UsageError(f"{self._name(weight)} holds values that are not finite; initialise it first")
             position = next(i for i, (_, other) in enumerate(self._rewired()) if other is weight)
-            state.update(self._start(weight, group, group["seed"] + position))
-            state["base"] = self._born(state["latent"], group)
+            with shield():
+                state.update(self._start(weight, group, group["seed"] + position))
+                state["base"] = self._born(state["latent"], group)
         return state
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:

@@ -45,7 +45,7 @@ def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | No
     unsigned = sign == 0
     count = int(unsigned.sum())
     if count:
-        coin = torch.randint(2, (count,), generator=torch.Generator().manual_seed(seed), device="cpu") * 2 - 1
+        coin = torch.randint(2, (count,), generator=torch.Generator("cpu").manual_seed(seed), device="cpu") * 2 - 1
         sign[unsigned] = coin.to(sign)
         if count < weight.numel():
             latent[unsigned] = sign[unsigned] * -margin

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -148,7 +148,7 @@ class STR(Shrinking):
             latent, d, count = state["latent"], state["threshold"], (pull.numel(),)
             gated = pull
             if group.get("weight_decay"):  # which may be in it, and acts on w alone
-                gradient = torch.as_tensor(weight.grad, dtype=latent.dtype)
+                gradient = cast(Tensor, weight.grad).to(latent.dtype)
                 gated = self._gate(latents.in_layout_of(latent, gradient), state)
             # In whatever layout, which both share.
             slope = gated.as_strided(count, (1,)).dot(latent.sign().as_strided(count, (1,)))

@@ -21,8 +21,9 @@ from synaprune.errors import UsageError
 from synaprune.optim.budgeted import Sparsity, budget_options
 from synaprune.optim.draws import Draws
 from synaprune.optim.groups import Group, Params, State
+from synaprune.optim.surroundings import CPU
 
-__all__ = ["NOISES", "PER_LAYER", "Noisy", "gaussian", "generator", "lots", "scale", "uniform"]
+__all__ = ["NOISES", "PER_LAYER", "Noisy", "gaussian", "generator", "lots", "rand", "scale", "uniform"]
 
 BIRTHS, DEPTHS, MOVES, SIGNS, START = range(5)
 """What is drawn for."""
@@ -38,13 +39,18 @@ def generator(device: torch.device, *key: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(_mixed(key))
 
 
+def rand(like: Tensor, source: torch.Generator) -> Tensor:
+    """Return numbers in [0, 1), float32 whatever torch's default is, in the shape of `like` and where the source is."""
+    return torch.rand(like.shape, generator=source, dtype=torch.float32, device=source.device)
+
+
 def _mixed(key: tuple[int, ...]) -> int:
     return int.from_bytes(hashlib.blake2b(repr(tuple(map(int, key))).encode(), digest_size=8).digest(), "little")
 
 
 def gaussian(count: int, device: torch.device, *key: int) -> tuple[Tensor, float]:
     """Return Gaussian numbers, float32, and their standard deviation, which is 1."""
-    return torch.empty(count, device=device).normal_(generator=generator(device, *key)), 1.0
+    return torch.empty(count, dtype=torch.float32, device=device).normal_(generator=generator(device, *key)), 1.0
 
 
 def uniform(count: int, device: torch.device, *key: int) -> tuple[Tensor, float]:
@@ -168,12 +174,12 @@ PER_LAYER = tuple(name for name, function in ALLOCATIONS.items() if function)
 
 def _chances(weight: Tensor, seed: int) -> Tensor:
     """Return a lot for each synapse; one that is absent so far has no chance against one that exists."""
-    source = generator(torch.device("cpu"), seed, START)
-    lots = torch.rand(weight.shape, generator=source, device="cpu").to(weight.device)
+    source = generator(CPU, seed, START)
+    lots = rand(weight, source).to(weight.device)
     return lots - (weight == 0).to(lots)
 
 
 def _coin(weight: Tensor, seed: int) -> Tensor:
     """Return a sign for each synapse, −1 or 1."""
-    source = generator(torch.device("cpu"), seed, SIGNS)
+    source = generator(CPU, seed, SIGNS)
     return torch.randint(2, weight.shape, generator=source, device="cpu") * 2 - 1

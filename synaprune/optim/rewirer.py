@@ -12,7 +12,7 @@ on all tensors of a group. One with other latents replaces the four that handle 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from synaprune.optim import bases, latents
 from synaprune.optim.fingerprint import fingerprint, same
 from synaprune.optim.groups import Group, Params, State, moves
 from synaprune.optim.inspection import Inspection
+from synaprune.optim.surroundings import shielded
 
 __all__ = ["Rewirer", "Row"]
 
@@ -115,6 +116,7 @@ class Rewirer(Inspection):
 
     # -- the topology -------------------------------------------------------------------------------------
 
+    @shielded
     def freeze_topology(self, frozen: bool = True) -> None:
         """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
         for group, weight in self._rewired():
@@ -126,7 +128,6 @@ class Rewirer(Inspection):
 
     # -- the step ------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one step and return what `closure` returned, if there is one.
 
@@ -136,10 +137,13 @@ class Rewirer(Inspection):
             NonFiniteGradientError: a gradient on the CPU is NaN or infinite; nothing has changed then.
             UsageError: a sparse gradient, or a value in `param_groups` that makes no sense.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        self._step()
+        return loss
+
+    @shielded
+    def _step(self) -> None:
+        """Do what a step does once the gradients are there."""
         self._finite.look(self.param_groups, self._name)
         for group in self._rewiring_groups():
             self._check_group(group)
@@ -166,7 +170,6 @@ class Rewirer(Inspection):
         for group in self._rewiring_groups():
             self._rewire(group)
         self._put(moved)
-        return loss
 
     def _take_over(self, rows: Sequence[Row]) -> None:
         """Take over what somebody else has written into these weights."""
@@ -183,7 +186,7 @@ class Rewirer(Inspection):
     def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
         """Return the gradient the latent receives: ∂L/∂w, with coupled weight decay on w added apart."""
         latent: Tensor = state["latent"]
-        gradient = torch.as_tensor(weight.grad, dtype=latent.dtype)
+        gradient = cast(Tensor, weight.grad).to(latent.dtype)
         decay = group.get("weight_decay", 0.0)
         if decay and not bases.decays_decoupled(self._base, group):
             gradient = gradient.add(weight, alpha=-decay if group.get("maximize") else decay)
@@ -194,7 +197,7 @@ class Rewirer(Inspection):
 
     # -- saving and copying --------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @shielded
     def state_dict(self) -> dict[str, Any]:
         """Return the state as any torch optimizer does, that of the weights as they are.
 
@@ -205,7 +208,7 @@ class Rewirer(Inspection):
         self._take_over(self._begun())
         return super().state_dict()
 
-    @torch.no_grad()
+    @shielded
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a saved state, with the weights that belong to it; see `LatentOptimizer`."""
         super().load_state_dict(state_dict)

@@ -29,8 +29,9 @@ from synaprune.errors import UsageError, nearest
 from synaprune.optim import latents
 from synaprune.optim.budgeted import Sparsity
 from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.noise import DEPTHS, MOVES, NOISES, PER_LAYER, Noisy, generator, scale
+from synaprune.optim.noise import DEPTHS, MOVES, NOISES, PER_LAYER, Noisy, generator, rand, scale
 from synaprune.optim.rewirer import Row
+from synaprune.optim.surroundings import CPU
 
 __all__ = ["SoftDeepR"]
 
@@ -116,8 +117,8 @@ class SoftDeepR(Noisy):
 
     def _begin(self, weight: Tensor, state: State, group: Group, exists: Tensor, size: Tensor) -> None:
         state["offset"] = depth = self._depth(weight, group)
-        source = generator(torch.device("cpu"), state["seed"], DEPTHS)
-        below = torch.rand(weight.shape, generator=source, device="cpu").to(size) * depth
+        source = generator(CPU, state["seed"], DEPTHS)
+        below = rand(weight, source).to(size) * depth
         state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, below))
 
     # -- the step ------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from synaprune.budget import ALLOCATIONS, largest
@@ -20,7 +19,8 @@ from synaprune.errors import UsageError
 from synaprune.optim.draws import Draws
 from synaprune.optim.groups import Group
 from synaprune.optim.masked import Masked
-from synaprune.optim.noise import generator
+from synaprune.optim.noise import generator, rand
+from synaprune.optim.surroundings import CPU
 
 __all__ = ["StartsSparse"]
 
@@ -52,8 +52,8 @@ class StartsSparse(Draws, Masked):
         for _, weight, state in rows:
             count = counts[weight]
             # A plain generator of this seed may have drawn the weights too: the lots would then know them.
-            source = generator(torch.device("cpu"), group["seed"], positions[weight])
-            lots = torch.rand(weight.shape, generator=source, device="cpu").to(weight.device) - (~state["mask"]).float()
+            source = generator(CPU, group["seed"], positions[weight])
+            lots = rand(weight, source).to(weight.device) - (~state["mask"]).float()
             if group["rescale"] and count:
                 factor = (state["initial"] / min(count, state["initial"])) ** 0.5
                 state["latent"].mul_(factor)

@@ -78,7 +78,7 @@ class Board:
             num=values.numel(),
             sum=values.sum().item(),
             sum_squares=values.square().sum().item(),
-            bucket_limits=torch.linspace(low, high, BINS + 1)[1:].tolist(),
+            bucket_limits=torch.linspace(low, high, BINS + 1, dtype=torch.float32, device="cpu")[1:].tolist(),
             bucket_counts=torch.histc(values, BINS, low, high).tolist(),
         )
         self._add(step=epoch, summary=histogram)

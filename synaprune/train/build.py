@@ -17,6 +17,7 @@ from synaprune.errors import MachineError, UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.surroundings import cpu_by_default
 from synaprune.train.settings import COURSE, EXCHANGING, NOISY, Settings, methods_of
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
@@ -52,14 +53,15 @@ def device(settings: Settings) -> torch.device:
 
 @contextmanager
 def environment(settings: Settings, where: torch.device) -> Iterator[None]:
-    """Set the number of threads and seed torch for one run; give the caller's own back at the end.
+    """Set threads and torch's defaults, and seed torch, for one run; give the caller's own back at the end.
 
     Raises:
         MachineError: the run within needs more memory than there is.
 
     """
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    with cpu_by_default(), torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.set_default_dtype(torch.float32)
         if settings.threads:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
@@ -74,6 +76,7 @@ def environment(settings: Settings, where: torch.device) -> Iterator[None]:
             ) from error
         finally:
             torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
 
 
 def seed(settings: Settings, epoch: int, stream: int) -> int:

@@ -17,6 +17,21 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_torchs_defaults_change_nothing(augmentation, dtype):
+    images, generators = noise(50, 1, 8, 8), (seeded(), seeded())
+    expected = augmentation(images, 1.0, generators[0])
+    torch.set_default_dtype(dtype)
+    torch.set_default_device("meta")
+    try:
+        drawn = augmentation(images, 1.0, generators[1])
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(drawn, expected)
+
+
 def noise(*shape: int, low: int = 0) -> torch.Tensor:
     return torch.randint(low, 256, shape, dtype=torch.uint8, generator=seeded(9))
 

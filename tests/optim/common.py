@@ -1,7 +1,11 @@
-"""A small network, a short training, and the bases: shared by the tests of optim/."""
+"""A small network, a short training, the bases, and every method: shared by the tests of optim/."""
 
+import pytest
 import torch
 from torch import nn
+
+from synaprune.budget import cosine, cubic, sine
+from synaprune.optim import LATS, METHODS, SET, STDS, STR, DeepR, GradR, SoftDeepR
 
 BASES = {
     base.__name__: base
@@ -20,6 +24,42 @@ BASES = {
         torch.optim.SGD,
     )
 }
+
+STEPS = 12
+BUDGET = {"sparsity": 0.8, "schedule": cubic(STEPS), "period": 3}
+EXCHANGE = {"sparsity": 0.8, "schedule": cosine(STEPS), "period": 3}
+# Every method as it is asked for a budget, and in the other forms that take other ways through the code.
+VARIANTS = {
+    "deep_r": (DeepR, {"sparsity": 0.8, "alpha": 0.5, "temperature": 1e-4}),
+    "deep_r over layers": (DeepR, {"sparsity": 0.8, "allocation": "global", "alpha": 0.5, "temperature": 1e-4}),
+    "dense": (METHODS["dense"], {}),
+    "grad_r": (GradR, BUDGET),
+    "grad_r by alpha": (GradR, {"alpha": 0.3}),
+    "grad_r with a centre": (GradR, {"alpha": 3.0, "sparsity": 0.52}),
+    "granet": (METHODS["granet"], BUDGET),
+    "lats": (LATS, BUDGET),
+    "lats by alpha": (LATS, {"alpha": 0.5}),
+    "magnitude": (METHODS["magnitude"], BUDGET),
+    "magnitude_ste": (METHODS["magnitude_ste"], BUDGET),
+    "rigl": (METHODS["rigl"], EXCHANGE),
+    "set": (SET, EXCHANGE),
+    "set by momentum": (SET, {**EXCHANGE, "growth": "momentum"}),
+    "soft_deep_r": (SoftDeepR, {"sparsity": 0.8}),
+    "soft_deep_r uniform": (SoftDeepR, {"sparsity": 0.8, "noise": "uniform"}),
+    "static": (METHODS["static"], {"sparsity": 0.8}),
+    "stds": (STDS, BUDGET),
+    "stds by threshold": (STDS, {"threshold": 0.1, "schedule": sine(STEPS)}),
+    "str": (STR, BUDGET),
+    "str by decay": (STR, {"threshold_decay": 5.0}),
+}
+assert {method for method, _ in VARIANTS.values()} == set(METHODS.values())
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def make(variant, params, lr=1e-2, **options):
+    """Return an optimizer of this variant; `options` come before its own."""
+    method, own = VARIANTS[variant]
+    return method(params, lr, **{**own, **options})
 
 
 def model(dtype=torch.float32):

@@ -54,6 +54,21 @@ def assert_same(run, other):
     assert lines[0] == lines[1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_torchs_defaults_change_nothing_and_stay(whole, tmp_path, dtype):
+    torch.set_default_dtype(dtype)
+    torch.set_default_device("meta")
+    try:
+        train(SMALL, tmp_path / "run")
+        evaluate(tmp_path / "run")
+        assert torch.get_default_dtype() == dtype
+        assert torch.empty(0).is_meta
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert_same(whole, Run(tmp_path / "run"))
+
+
 def test_metrics_hold_what_was_promised(whole):
     lines = whole.metrics()
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
