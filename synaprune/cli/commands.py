@@ -234,8 +234,11 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
 
 
 def list_recipes(options: argparse.Namespace, arguments: list[str]) -> None:
-    """List the recipes, each with its first comment line."""
-    names = recipes.names()
+    """List the recipes, or those whose names begin with what was asked for, each with its first comment line."""
+    names = [name for name in recipes.names() if name.startswith(options.prefix)]
+    if not names:
+        tasks = ", ".join(sorted({name.partition("/")[0] for name in recipes.names()}))
+        raise UsageError(f"no recipe begins with '{options.prefix}'; the tasks are {tasks}")
     for name in names:
         print(f"{name:{max(map(len, names))}}  {recipes.describe(name)}")
 

@@ -163,6 +163,7 @@ def make_parser() -> argparse.ArgumentParser:
     instead.add_argument("--table", action="store_true", help="only print the results that are there, in Markdown")
 
     listing = subparsers.add_parser("recipes", help="list the recipes", allow_abbrev=False)
+    listing.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="only those that begin so: digits")
     listing.set_defaults(run=commands.list_recipes, parser=listing)
     return parser
 
