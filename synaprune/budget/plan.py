@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 
 from synaprune.budget import schedule as schedules
 from synaprune.budget.allocation import ALLOCATIONS, allocate
+from synaprune.budget.forms import matched
 from synaprune.errors import UsageError, nearest
 
 __all__ = ["Plan", "check", "due"]
@@ -45,7 +45,8 @@ class Plan:
         self.sizes = [math.prod(shape) for shape in shapes]
         sparsity, allocation = options["sparsity"], ALLOCATIONS[options["allocation"]]
         if isinstance(sparsity, Mapping):
-            self.layers: list[int] | None = allocate(self.sizes, _by_pattern(sparsity, names, known or names), names)
+            by_name = matched(sparsity, names, known or names, "sparsity")
+            self.layers: list[int] | None = allocate(self.sizes, [1.0 - share for share in by_name], names)
         elif allocation is not None:
             self.layers = allocate(self.sizes, allocation(shapes, 1.0 - sparsity), names)
         else:
@@ -111,19 +112,3 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageError(f"period={period!r} is not a whole number of at least 1 steps between two solutions")
     if not isinstance(floor, int | float) or not 0.0 <= floor <= 1.0:
         raise UsageError(f"floor={floor!r} is not a share of the common connectivity in [0, 1]")
-
-
-def _by_pattern(sparsity: Mapping[str, float], names: Sequence[str], known: Sequence[str]) -> list[float]:
-    """Return the connectivity of each layer by the first pattern that matches its name."""
-    for pattern in sparsity:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            whole = [f"{name.rpartition('.')[0]}.*" for name in known if "." in name]
-            hint = nearest(pattern, [*whole, *known]) or f"; there are {', '.join(known)}"
-            raise UsageError(f"sparsity: no layer's name matches '{pattern}'{hint}")
-    shares = []
-    for name in names:
-        matching = [value for pattern, value in sparsity.items() if fnmatchcase(name, pattern)]
-        if not matching:
-            raise UsageError(f"sparsity names no budget for {name}; add '*' for all other layers")
-        shares.append(1.0 - matching[0])
-    return shares

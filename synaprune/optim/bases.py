@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.errors import UsageError
+from synaprune.errors import UsageError, nearest
 
-__all__ = ["bias_correction", "decays_decoupled", "flush", "longest_move", "make_base", "reset"]
+__all__ = ["bias_correction", "check_options", "decays_decoupled", "flush", "longest_move", "make_base", "reset"]
 
 # Their direction does not turn around with the sign of a weight, or needs the loss again and again.
 REFUSED: dict[type[Optimizer], str] = {
@@ -56,6 +56,23 @@ def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, 
         return base([torch.zeros(1, dtype=torch.float32, device="cpu")], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
+
+
+def check_options(method: str, base: type[Optimizer], options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that neither method nor base has, before the base alone is blamed for them.
+
+    Raises:
+        UsageError: naming the option and the nearest of those that there are.
+    """
+    if not (isinstance(base, type) and issubclass(base, Optimizer)):
+        return
+    taken = inspect.signature(base).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    for option in options:
+        if option not in taken:
+            hint = nearest(option, [*known, *taken])
+            raise UsageError(f"neither {method} nor its base {base.__name__} has an option '{option}'{hint}")
 
 
 def _takes_fused(base: type[Optimizer], members: Iterable[Any]) -> bool:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from synaprune.budget import Plan, Schedule, plan, split
-from synaprune.optim.groups import Group, State, moves
+from synaprune.budget import FORMS, Plan, Schedule, one_form, plan, split
+from synaprune.optim.groups import Group, Params, State, moves
 from synaprune.optim.rewirer import Rewirer, Row
 from synaprune.optim.surroundings import shielded
 
@@ -52,8 +53,12 @@ def budget_options(
 class Budgeted(Rewirer):
     """Base class of the methods with a budget; they say how synapses are ranked and how n of them are left."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    _forms = FORMS
+
+    def __init__(self, params: Params, defaults: Group, base: type[Optimizer], options: Group, *rest: Any) -> None:
+        # A method names `sparsity` among its arguments. The other forms arrive among those for the base.
+        asked = {form: options.pop(form) for form in FORMS if form in options}
+        super().__init__(params, {**defaults, **asked}, base, options, *rest)
         self._solved: dict[Tensor, list[float]] = {}  # since the last report: shift, learning rates, excess
 
     def _has_budget(self, group: Group) -> bool:
@@ -72,6 +77,25 @@ class Budgeted(Rewirer):
         Where a threshold was moved, return how many there were before, and by how much it rose.
         """
         raise NotImplementedError
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group as any torch optimizer does; a budget of its own takes the place of the optimizer's."""
+        if any(form in param_group for form in FORMS):
+            param_group = {**dict.fromkeys(FORMS), **param_group}
+        super().add_param_group(param_group)
+        for form in FORMS[1:]:
+            self.param_groups[-1].pop(form, None)  # of a group that is not rewired
+
+    def _complete(self, group: Group, new: bool = False) -> None:
+        """Say a budget as a sparsity; in a group that is not new, another form takes the place of the old budget."""
+        others = {form: group[form] for form in FORMS[1:] if group.get(form) is not None}
+        if others:
+            weights = self._learning(group) or group["params"]
+            asked = {"sparsity": group["sparsity"], **others} if new else others
+            names, known = ([self._name(w) for w in some] for some in (weights, group["params"]))
+            group["sparsity"] = one_form(asked, names, [weight.numel() for weight in weights], known)
+        for form in FORMS[1:]:
+            group.pop(form, None)
 
     def _check_group(self, group: Group) -> None:
         if self._has_budget(group):

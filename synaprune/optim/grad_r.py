@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import Schedule
+from synaprune.budget import FORMS, Schedule
 from synaprune.errors import UsageError
 from synaprune.optim import bases, threshold
 from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
@@ -105,7 +105,8 @@ class GradR(Budgeted):
         **base_options: Any,
     ) -> None:
         if alpha is None:
-            alpha = 1e-3 if sparsity is None and schedule is None else AUTO
+            asked = sparsity is not None or schedule is not None or any(form in base_options for form in FORMS)
+            alpha = AUTO if asked else 1e-3
         defaults = {
             "alpha": alpha,
             **budget_options(sparsity, schedule, allocation, period, floor),

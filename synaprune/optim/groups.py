@@ -60,7 +60,7 @@ def _of_module(module: nn.Module, include: Iterable[str], exclude: Iterable[str]
     groups: list[Group] = [
         {"params": [(s.name, s.parameter) for s in rewired]},
         {"params": spared, "rewire": False},
-        {"params": rest, "rewire": False, "synapses": False},
+        {"params": rest, "rewire": False, "counted": False},
     ]
     return [group for group in groups if group["params"]]
 

@@ -37,10 +37,10 @@ class Inspection(LatentOptimizer):
     def connectivity(self) -> float:
         """Return existing synapses over all synapses, counted over every tensor of synapses, rewired or not."""
         self._finite.report(self._name)
-        weights = [p for group in self.param_groups if group["synapses"] for p in group["params"]]
+        weights = [p for group in self.param_groups if group["counted"] for p in group["params"]]
         count = sum(p.numel() for p in weights)
         if not count:
-            raise UsageError("no group holds synapses to count; one with synapses=True would be counted")
+            raise UsageError("no group holds synapses to count; one with counted=True would be counted")
         return sum(int(torch.count_nonzero(p.detach())) for p in weights) / count
 
     @shielded

@@ -29,6 +29,7 @@ class LatentOptimizer(Optimizer):
     """
 
     _sign_dtype: torch.dtype | None = None  # that of the latents
+    _forms: tuple[str, ...] = ()  # further options of the method, which stand for others
 
     def __init__(
         self,
@@ -45,14 +46,18 @@ class LatentOptimizer(Optimizer):
         apart = {f"base_{option}": option for option in defaults}
         self._base_options = {apart.get(option, option): value for option, value in base_options.items()}
         # Born with a stand-in, only to let torch check the options and fill in their defaults.
+        bases.check_options(type(self).__name__, base, self._base_options, [*defaults, *self._forms])
         self._base = bases.make_base(base, members, self._base_options)
         self._clashes = sorted(self._base.defaults.keys() & defaults.keys())
         for option in self._clashes:
             defaults[f"base_{option}"] = self._base.defaults[option]
-        common = {"rewire": True, "synapses": True, "margin": None, "check_finite": True, "seed": 0}
+        common = {"rewire": True, "counted": True, "margin": None, "check_finite": True, "seed": 0}
         written_by = {"method": f"{type(self).__name__} on {base.__name__}"}
         super().__init__(groups, {**self._base.defaults, **common, **defaults, **written_by})
         self._base.param_groups = self.param_groups
+
+    def _complete(self, group: Group, new: bool = False) -> None:
+        """Bring what a rewired group says into the one form that the method reads."""
 
     def _check_group(self, group: Group) -> None:
         """Refuse values of a rewired group that make no sense to this method."""
@@ -61,11 +66,17 @@ class LatentOptimizer(Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         """Add a group as any torch optimizer does; its tensors are rewired unless it says `rewire=False`."""
+        if isinstance(param_group, dict) and isinstance(param_group.get("synapses"), bool):
+            raise UsageError(
+                f"synapses={param_group['synapses']} is no number of synapses; a group that shall not count for "
+                "connectivity says counted=False"
+            )
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         if not group["rewire"]:
             return
         try:
+            self._complete(group, new=True)
             self._check_group(group)
             if group["margin"] is not None and not 0 <= group["margin"] < float("inf"):
                 raise UsageError(f"margin={group['margin']!r} is not a finite number of at least 0; leave it out")
@@ -174,6 +185,10 @@ class LatentOptimizer(Optimizer):
         it finds empty tensors of the latents' type while it loads.
         """
         loading.check(state_dict, self.param_groups, self._name)
+        # What an older version did not know yet has the value it has here.
+        state_dict["param_groups"] = [
+            {**mine, **saved} for mine, saved in zip(self.param_groups, state_dict["param_groups"])
+        ]
         self._stand_ins: dict[Tensor, Tensor] = {}
         for group in self._rewiring_groups():
             empty = [torch.empty(0, dtype=latents.latent_dtype(p), device=p.device) for p in group["params"]]

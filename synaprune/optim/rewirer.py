@@ -146,6 +146,7 @@ class Rewirer(Inspection):
         """Do what a step does once the gradients are there."""
         self._finite.look(self.param_groups, self._name)
         for group in self._rewiring_groups():
+            self._complete(group)
             self._check_group(group)
         self._join()
         moved = [(group, weight, self._state_of(weight, group)) for group, weight in self._rewired() if moves(weight)]

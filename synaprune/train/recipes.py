@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import BUDGET, STRENGTH, methods_of
+from synaprune.train.settings import BUDGET, FORMS, STRENGTH, methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
@@ -49,14 +49,16 @@ def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
     """Return the recipe with `flags` in place of its values.
 
     Another method takes over how many synapses it shall leave, not how strongly the old one pruned. A sparsity without
-    a strength asks for a budget, so that the recipe's strength goes; a strength in numbers makes its budget go.
+    a strength (or a budget in another form) makes the recipe's strength go; a strength in numbers makes its budget go.
 
     >>> override({"method": "grad_r", "alpha": 0.1, "lr": 0.5}, {"method": "dense"})
     {'method': 'dense', 'lr': 0.5}
     >>> override({"alpha": 0.1, "lr": 0.5}, {"sparsity": 0.98})
     {'lr': 0.5, 'sparsity': 0.98}
+    >>> override({"sparsity": 0.95, "lr": 0.5}, {"synapses": 500})
+    {'lr': 0.5, 'synapses': 500}
     """
-    gone: set[str] = set()
+    gone = {*FORMS} if any(form in flags for form in FORMS) else set()
     old = recipe.get("method", "grad_r")
     method = flags.get("method", old)
     strength = STRENGTH.get(method, "")
@@ -64,8 +66,8 @@ def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
         gone |= {name for name in recipe if methods_of(name) and method not in methods_of(name)}
         gone |= {*STRENGTH.values()}
     if strength and flags.get(strength) not in NO_STRENGTH:
-        gone |= {"sparsity", *BUDGET}
-    elif "sparsity" in flags and strength not in flags and recipe.get(strength) not in NO_STRENGTH:
+        gone |= {*FORMS, *BUDGET}
+    elif any(form in flags for form in FORMS) and strength not in flags and recipe.get(strength) not in NO_STRENGTH:
         gone |= {strength}
     return {**{name: value for name, value in recipe.items() if name not in gone}, **flags}
 

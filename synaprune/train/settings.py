@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
@@ -23,7 +24,8 @@ EXCHANGING = ("granet", "rigl", "set")  # methods that drop and grow
 NOISY = ("deep_r", "soft_deep_r")  # methods whose synapses diffuse
 BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, *NOISY, "static"}))  # methods that can be asked for a sparsity
 COURSE = ("schedule", "schedule_pause", "schedule_flat")
-BUDGET = ("allocation", *COURSE, "period", "floor")  # beside the sparsity
+FORMS = ("sparsity", "connectivity", "synapses")  # of saying how many synapses are left
+BUDGET = ("allocation", *COURSE, "period", "floor")  # beside its number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,14 @@ class Settings:
         below=1,
         methods=BUDGETED,
     )
+    connectivity: float | None = setting(
+        None,
+        "the same as the share that is left: 0.02 keeps 2 % (kept as the sparsity)",
+        above=0,
+        at_most=1,
+        methods=BUDGETED,
+    )
+    synapses: int | None = setting(None, "the same as a number: so many are left", at_least=1, methods=BUDGETED)
     allocation: str | None = setting(
         None,
         "where a budget's synapses are: all ranked together, as they are or scaled by their layer's initial weights,"
@@ -218,6 +228,7 @@ class Settings:
                 raise UsageError(
                     f"setting '{name}' belongs to method{'s' * (len(owners) > 1)} {owners_named}, not to {self.method}"
                 )
+        self._settle_form()
         self._check_budget()
         if self.model == "mlp" and self.dropout:
             raise UsageError("setting 'dropout' belongs to model cnn; the mlp has none")
@@ -232,16 +243,26 @@ class Settings:
         if self.warmup > self.epochs:
             raise UsageError(f"setting 'warmup' ({self.warmup}) must not be above 'epochs' ({self.epochs})")
 
+    def _settle_form(self) -> None:
+        """Refuse a budget that is said twice, and say a connectivity as a sparsity."""
+        given = [form for form in FORMS if getattr(self, form) is not None]
+        if len(given) > 1:
+            raise UsageError(f"settings '{given[0]}' and '{given[1]}' both say how many synapses are left; give one")
+        if self.connectivity is not None:
+            # In decimals, so that 0.0073 and a sparsity of 0.9927 are one.
+            object.__setattr__(self, "sparsity", float(1 - Decimal(repr(self.connectivity))))
+            object.__setattr__(self, "connectivity", None)
+
     def _check_budget(self) -> None:
         """Refuse a budget of which a part is missing, or parts of one where there is none."""
         strength = STRENGTH.get(self.method)
         if self.alpha == "auto" and self.method != "grad_r":
             raise UsageError(f"setting 'alpha' = auto belongs to method grad_r; give {self.method} a number or none")
-        if self.alpha == "auto" and self.sparsity is None:
+        if self.alpha == "auto" and not self.asked:
             raise UsageError("setting 'alpha' = auto needs a 'sparsity' to solve for, for instance 0.98")
-        if self.method in BUDGETED and not strength and self.sparsity is None:
+        if self.method in BUDGETED and not strength and not self.asked:
             raise UsageError(f"method {self.method} needs a 'sparsity', for instance 0.98")
-        if strength and self.method != "grad_r" and (getattr(self, strength) is None) == (self.sparsity is None):
+        if strength and self.method != "grad_r" and (getattr(self, strength) is None) != self.asked:
             raise UsageError(
                 f"method {self.method} needs one of two: a '{strength}', how strongly it prunes, or a 'sparsity', how "
                 "many synapses it leaves"
@@ -266,7 +287,7 @@ class Settings:
     def _check_levels(self) -> None:
         """Refuse levels that do not come down to the budget, or do not end with an epoch."""
         levels = [0.0, *(self.levels or ()), self.sparsity or 0.0]
-        if not self.budget:
+        if not self.budget or self.sparsity is None:
             raise UsageError("setting 'levels' belongs to a budget; give a 'sparsity' and no strength")
         if levels != sorted(set(levels)):
             raise UsageError(f"settings 'levels' and 'sparsity' must rise, not go {levels[1:]}")
@@ -279,10 +300,15 @@ class Settings:
             )
 
     @property
+    def asked(self) -> bool:
+        """Whether it is said how many synapses are left, in whatever form."""
+        return self.sparsity is not None or self.synapses is not None
+
+    @property
     def budget(self) -> bool:
         """Whether the run has a number of synapses to meet."""
         strength = getattr(self, STRENGTH[self.method]) if self.method in STRENGTH else None
-        return self.method in BUDGETED and self.sparsity is not None and strength in (None, "auto")
+        return self.method in BUDGETED and self.asked and strength in (None, "auto")
 
     @property
     def course(self) -> str | None:

@@ -11,6 +11,7 @@ from common import model, same, train
 from forms import DRAWING, EXACT, FORMS, STEPS, every_form, make, only
 from torch import nn
 
+from synaprune.errors import UsageError
 from synaprune.optim.fingerprint import SMALL
 
 
@@ -355,3 +356,72 @@ def test_steps_that_grad_scaler_skips_are_made_up_for():
 
 def no_warning():
     return warnings.catch_warnings()
+
+
+# -- budgets in three forms ----------------------------------------------------------------------------------------
+
+
+def budgeted(form):
+    return {name: value for name, value in FORMS[form][1].items() if name != "sparsity"}
+
+
+@only(EXACT | {"soft_deep_r"})
+@pytest.mark.parametrize("ask", [{"connectivity": 0.25}, {"synapses": 2450}])
+def test_all_forms_of_a_budget_are_one(form, ask):
+    method = FORMS[form][0]
+    nets = []
+    for said in ({"sparsity": 0.75}, ask):
+        net = net_of()
+        optimizer = method(net, lr=1e-2, **budgeted(form), **said)
+        assert optimizer.param_groups[0]["sparsity"] == 0.75
+        assert not optimizer.param_groups[0].keys() & {"connectivity", "synapses"}
+        learn(net, optimizer, STEPS)
+        nets.append(net)
+    assert same(*nets)
+
+
+@only(EXACT)
+@pytest.mark.parametrize("number", [2451, 977, 100])
+def test_a_number_is_met_to_the_synapse(form, number):
+    net = net_of()
+    optimizer = FORMS[form][0](net, lr=1e-2, **budgeted(form), synapses=number)
+    learn(net, optimizer, STEPS)
+    optimizer.settle()
+    assert count(net[0].weight) + count(net[2].weight) == number
+
+
+@only(EXACT - {"deep_r", "static", "set", "rigl"})
+def test_a_group_may_say_it_in_a_form_of_its_own_and_again_later(form):
+    net = net_of()
+    groups = [{"params": [net[0].weight], "synapses": 4800}, {"params": [net[2].weight]}]
+    optimizer = FORMS[form][0](groups, lr=1e-2, **budgeted(form), connectivity=0.5)
+    learn(net, optimizer, STEPS)
+    assert (count(net[0].weight), count(net[2].weight)) == (4800, 100)
+    optimizer.param_groups[0]["synapses"] = 1000
+    learn(net, optimizer, 4)
+    assert (count(net[0].weight), count(net[2].weight)) == (1000, 100)
+
+
+@only(EXACT)
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        ({"sparsity": 0.9, "connectivity": 0.1}, "both say how many synapses are left"),
+        ({"sparsity": 0.9, "synapses": 100}, "both say"),
+        ({"synapses": 0}, "not a whole number from 1 to the 9,800"),
+        ({"synapses": 9801}, "not a whole number"),
+        ({"connectivity": 0}, "not a share"),
+        ({"sparcity": 0.9}, "has an option 'sparcity'; did you mean 'sparsity'"),
+        ({"conectivity": 0.9}, "did you mean 'connectivity'"),
+        ({"synapse": 9}, "did you mean 'synapses'"),
+    ],
+)
+def test_a_budget_that_is_said_badly(form, ask, words):
+    with pytest.raises(UsageError, match=words):
+        FORMS[form][0](net_of(), lr=1e-2, **budgeted(form), **ask)
+
+
+@every_form
+def test_whether_a_group_counts_is_no_number_of_synapses(form):
+    with pytest.raises(UsageError, match="counted=False"):
+        make(form, [{"params": [net_of()[0].weight], "synapses": False}])

@@ -25,7 +25,7 @@ def test_every_trainable_tensor_of_a_module_is_in_one_group():
 
 def test_group_can_decline_rewiring():
     synapses, bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
-    optimizer = GradR([{"params": [synapses]}, {"params": bias, "rewire": False, "synapses": False}], alpha=1.0)
+    optimizer = GradR([{"params": [synapses]}, {"params": bias, "rewire": False, "counted": False}], alpha=1.0)
     for p in (synapses, bias):
         p.grad = torch.ones(4)
     optimizer.step()

@@ -34,11 +34,11 @@ def test_theta_is_signed_latent_less_offset():
 def test_connectivity_counts_every_tensor_of_synapses_rewired_or_not():
     synapses, spared, bias = (nn.Parameter(torch.tensor(values)) for values in ([1.0, 0.0], [0.0, 0.0, 3.0], [0.0]))
     groups = [{"params": [synapses]}, {"params": [spared], "rewire": False}]
-    optimizer = GradR([*groups, {"params": [bias], "rewire": False, "synapses": False}])
+    optimizer = GradR([*groups, {"params": [bias], "rewire": False, "counted": False}])
     assert optimizer.connectivity() == 2 / 5
     assert list(optimizer.turnover()) == ["tensor 0"]
     with pytest.raises(UsageError, match="no group holds synapses to count"):
-        Dense([{"params": [bias], "synapses": False}]).connectivity()
+        Dense([{"params": [bias], "counted": False}]).connectivity()
 
 
 def test_only_rewired_tensors_have_latents():

@@ -162,3 +162,20 @@ def test_cleared_state_starts_anew():
     train(net, optimizer, 1)
     steps = [state.get("base", state)["step"].item() for state in optimizer.state.values()]
     assert steps == [1.0] * 6
+
+
+def test_a_state_without_a_newer_option_takes_the_one_that_is_here():
+    net = model()
+    optimizer = GradR(net, lr=1e-2, alpha=0.1, weight_decay=0.1, base=torch.optim.SGD, momentum=0.5)
+    train(net, optimizer, 3)
+    state = optimizer.state_dict()
+    kept = ("params", "method", "rewire", "clock")
+    for name in {name for group in state["param_groups"] for name in group if name not in kept}:
+        older = copy.deepcopy(state)
+        for group in older["param_groups"]:
+            group.pop(name, None)
+        other = model()
+        loaded = GradR(other, lr=1e-2, alpha=0.1, weight_decay=0.1, base=torch.optim.SGD, momentum=0.5)
+        loaded.load_state_dict(older)
+        assert [{**g, "params": 0} for g in loaded.param_groups] == [{**g, "params": 0} for g in optimizer.param_groups]
+        train(other, loaded, 1)

@@ -34,6 +34,8 @@ SAMPLES = {
     "temperature": ("1e-4", "1e-4"),
     "noise": ('"uniform"', "uniform"),
     "sparsity": ("0.9", "0.9"),
+    "connectivity": ("0.02", "0.02"),
+    "synapses": ("740", "740"),
     "allocation": ('"erk"', "erk"),
     "schedule": ('"linear"', "linear"),
     "schedule_pause": ("0.1", "0.1"),
@@ -103,6 +105,7 @@ def test_toml_flag_json_and_python_agree(name):
     options = vars(make_parser().parse_args(["train", "digits/grad_r", *flags]))
     assert Settings.from_mapping({**beside, name: options[name]}) == from_toml
     assert Settings.from_mapping(json.loads(json.dumps(from_toml.to_mapping()))) == from_toml
+    name = "sparsity" if name == "connectivity" else name  # which it is kept as
     kinds = (getattr(from_toml, name), getattr(Settings(), name))
     assert kinds[0] != kinds[1]
     assert kinds[1] is None or type(kinds[0]) is type(kinds[1])
@@ -211,3 +214,21 @@ def test_difference_passes_over_what_a_resumed_run_may_change():
     assert Settings().difference(Settings(device="cpu", threads=1)) is None
     assert Settings().difference(Settings(epochs=31, threads=1)) == "epochs"
     assert Settings(exclude=("a",)).difference(Settings(exclude="a")) is None
+
+
+@pytest.mark.parametrize("connectivity", [0.0073, 0.0225, 0.05, 0.1, 0.3, 1.0])
+def test_a_connectivity_is_the_sparsity_that_one_would_write(connectivity):
+    settings = Settings(connectivity=connectivity)
+    assert settings == Settings(sparsity=float(f"{1 - connectivity:.6f}"))
+    assert settings.budget
+
+
+def test_a_budget_is_said_once():
+    with pytest.raises(UsageError, match="settings 'sparsity' and 'synapses' both say how many synapses are left"):
+        Settings(sparsity=0.9, synapses=740)
+    with pytest.raises(UsageError, match="'levels' belongs to a budget; give a 'sparsity'"):
+        Settings(synapses=740, levels=(0.5,))
+    with pytest.raises(UsageError, match="method set needs a 'sparsity'"):
+        Settings(method="set")
+    assert Settings(method="set", synapses=740).budget
+    assert Settings(method="stds", synapses=740).course == "cubic"
