@@ -110,5 +110,5 @@ def check(options: Mapping[str, Any]) -> None:
         raise UsageError(f"there is no allocation {allocation!r}{hint}")
     if not isinstance(period, int) or isinstance(period, bool) or period < 1:
         raise UsageError(f"period={period!r} is not a whole number of at least 1 steps between two solutions")
-    if not isinstance(floor, int | float) or not 0.0 <= floor <= 1.0:
+    if not isinstance(floor, int | float) or isinstance(floor, bool) or not 0.0 <= floor <= 1.0:
         raise UsageError(f"floor={floor!r} is not a share of the common connectivity in [0, 1]")

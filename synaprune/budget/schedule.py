@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synaprune.errors import UsageError, nearest
+from synaprune.plain import plain
 
 __all__ = ["SHAPES", "Schedule", "check", "constant", "cosine", "cubic", "linear", "progress", "sine", "stairs"]
 
@@ -143,6 +144,6 @@ def _check_levels(levels: object, hold: object) -> None:
 
 
 def _schedule(name: str, steps: int, pause: float, flat: float, **more: Any) -> Schedule:
-    schedule = {"name": name, "steps": steps, "pause": pause, "flat": flat, **more}
+    schedule: Schedule = plain({"name": name, "steps": steps, "pause": pause, "flat": flat, **more})
     check(schedule)
     return schedule

@@ -88,6 +88,7 @@ class Budgeted(Rewirer):
 
     def _complete(self, group: Group, new: bool = False) -> None:
         """Say a budget as a sparsity; in a group that is not new, another form takes the place of the old budget."""
+        super()._complete(group, new)
         others = {form: group[form] for form in FORMS[1:] if group.get(form) is not None}
         if others:
             weights = self._learning(group) or group["params"]

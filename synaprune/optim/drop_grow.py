@@ -165,9 +165,9 @@ def check(options: Mapping[str, Any]) -> None:
     steps = options["schedule"]["steps"]
     if not isinstance(drop, int | float) or not 0.0 < drop < 1.0:
         raise UsageError(f"drop={drop!r} is not a share of the synapses in (0, 1); 0.3 exchanges 30 % of them at first")
-    if not isinstance(end, int | float) or not 0.0 < end <= 1.0:
+    if not isinstance(end, int | float) or isinstance(end, bool) or not 0.0 < end <= 1.0:
         raise UsageError(f"end={end!r} is not a share of the steps in (0, 1]; 0.75 exchanges none in the last quarter")
-    if growth not in GROWTH:
+    if str(growth) not in GROWTH:
         hint = nearest(str(growth), GROWTH) or f"; there are {', '.join(GROWTH)}"
         raise UsageError(f"there is no growth score {growth!r}{hint}")
     if growth == "momentum" and not ("betas" in options or options.get("momentum")):

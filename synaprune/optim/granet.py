@@ -112,7 +112,7 @@ class GraNet(DropGrow):
     def _check_group(self, group: Group) -> None:
         super()._check_group(group)
         initial, sparsity, annealing = (group[key] for key in ("initial", "sparsity", "annealing"))
-        if not isinstance(initial, int | float) or not 0.0 < initial <= 1.0:
+        if not isinstance(initial, int | float) or isinstance(initial, bool) or not 0.0 < initial <= 1.0:
             raise UsageError(f"initial={initial!r} is not a connectivity in (0, 1]; 1 begins with all synapses")
         if isinstance(sparsity, int | float) and initial < 1.0 - sparsity:
             raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from synaprune.errors import UsageError
+from synaprune.plain import plain
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "State", "check_type", "groups_of", "moves"]
+__all__ = ["Group", "Params", "State", "check_numbers", "check_type", "groups_of", "moves"]
 
 log = logging.getLogger("synaprune")
 
@@ -82,13 +84,36 @@ def _of_tensors(params: Params) -> list[Group]:
     return groups
 
 
+def check_numbers(group: Group) -> None:
+    """Bring a group's numbers into Python's own types, and refuse those that no method can do anything with.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for option, value in group.items():
+        if option not in ("params", "param_names"):
+            group[option] = value = plain(value)
+            if getattr(value, "shape", ()) != ():
+                raise UsageError(f"{option} is an array of shape {tuple(value.shape)}; give one number")
+            if type(value) is int and value.bit_length() > 62:
+                raise UsageError(f"{option} is a whole number of {value.bit_length()} bits, and 62 is the most")
+    seed, margin = group["seed"], group["margin"]
+    if type(seed) is not int:
+        raise UsageError(f"seed={seed!r} is not a whole number; every run needs one, so that it can be repeated")
+    if margin is not None and (type(margin) not in (int, float) or not 0 <= margin < math.inf):
+        raise UsageError(f"margin={margin!r} is not a finite number of at least 0; leave it out")
+
+
 def check_type(weight: Tensor, name: str) -> None:
     """Refuse tensors that cannot be rewired.
 
     Raises:
         UsageError: the tensor is of 16-bit floats with few exponents, of integers or of complex numbers.
     """
-    if weight.dtype == torch.float16 or not weight.is_floating_point():
+    if not weight.is_floating_point():
+        kind = "complex numbers, which have no sign" if weight.is_complex() else "whole numbers, which have no gradient"
+        raise UsageError(f"{name} holds {kind}; leave it out, or give its group rewire=False")
+    if weight.dtype == torch.float16:
         raise UsageError(
             f"{name} is {weight.dtype}, whose values near the threshold underflow; "
             "keep float32 or bfloat16 weights and use autocast for speed"

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, latents, loading
-from synaprune.optim.groups import Group, Params, State, check_type, groups_of, moves
+from synaprune.optim.groups import Group, Params, State, check_numbers, check_type, groups_of, moves
 from synaprune.optim.surroundings import shield
+from synaprune.plain import plain
 
 __all__ = ["LatentOptimizer"]
 
@@ -41,6 +42,7 @@ class LatentOptimizer(Optimizer):
         exclude: Iterable[str] = (),
     ) -> None:
         groups = groups_of(params, include, exclude)
+        defaults, base_options = plain(defaults), plain(base_options)
         members = [p[1] if isinstance(p, tuple) else p for group in groups for p in group["params"]]
         # Options that method and base both have (`alpha` of RMSprop and ASGD) stay apart under `base_<option>`.
         apart = {f"base_{option}": option for option in defaults}
@@ -58,6 +60,7 @@ class LatentOptimizer(Optimizer):
 
     def _complete(self, group: Group, new: bool = False) -> None:
         """Bring what a rewired group says into the one form that the method reads."""
+        check_numbers(group)
 
     def _check_group(self, group: Group) -> None:
         """Refuse values of a rewired group that make no sense to this method."""
@@ -78,8 +81,6 @@ class LatentOptimizer(Optimizer):
         try:
             self._complete(group, new=True)
             self._check_group(group)
-            if group["margin"] is not None and not 0 <= group["margin"] < float("inf"):
-                raise UsageError(f"margin={group['margin']!r} is not a finite number of at least 0; leave it out")
             for weight in group["params"]:
                 check_type(weight, self._name(weight))
         except UsageError:

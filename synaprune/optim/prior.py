@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 
 from synaprune.errors import UsageError
 from synaprune.optim.groups import Group
@@ -21,10 +22,8 @@ def centre(alpha: float, sparsity: float) -> float:
     Raises:
         UsageError: α is negative or no number, or p lies outside [0.5, 1).
     """
-    try:
-        alpha, sparsity = float(alpha), float(sparsity)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"alpha={alpha!r} and sparsity={sparsity!r} must be numbers in a rewired group") from error
+    if any(isinstance(value, bool) or not isinstance(value, Real) for value in (alpha, sparsity)):
+        raise UsageError(f"alpha={alpha!r} and sparsity={sparsity!r} must be numbers in a rewired group")
     if not 0.0 <= alpha < math.inf:
         raise UsageError(f"alpha={alpha!r} is not a finite number of at least 0; the published default is 1e-3")
     if not 0.5 <= sparsity < 1.0:

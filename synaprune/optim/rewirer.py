@@ -23,6 +23,7 @@ from synaprune.optim.fingerprint import fingerprint, same
 from synaprune.optim.groups import Group, Params, State, moves
 from synaprune.optim.inspection import Inspection
 from synaprune.optim.surroundings import shielded
+from synaprune.plain import plain
 
 __all__ = ["Rewirer", "Row"]
 
@@ -207,6 +208,8 @@ class Rewirer(Inspection):
         """
         self._finite.report(self._name)
         self._take_over(self._begun())
+        for group in self.param_groups:
+            group.update(plain({option: value for option, value in group.items() if option != "params"}))
         return super().state_dict()
 
     @shielded

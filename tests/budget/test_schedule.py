@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +125,11 @@ def test_bad_numbers_are_named(options, words):
 def test_what_is_no_schedule(schedule, words):
     with pytest.raises(UsageError, match=words):
         check(schedule)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_numpy_s_numbers_are_numbers(kind):
+    schedule = cubic(kind(40), pause=np.float32(0.25), flat=np.float64(0.5))
+    assert schedule == cubic(40, pause=0.25, flat=0.5)
+    assert [type(value) for value in schedule.values()] == [str, int, float, float]
+    assert stairs(kind(40), np.array([0.5, 1.0])) == stairs(40, [0.5, 1.0])

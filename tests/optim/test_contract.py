@@ -1,10 +1,14 @@
 """What every method keeps: weights that others write, frozen tensors, loading in any order, the end of a plan."""
 
 import copy
+import inspect
 import io
+import math
 import pickle
 import warnings
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from common import model, same, train
@@ -425,3 +429,62 @@ def test_a_budget_that_is_said_badly(form, ask, words):
 def test_whether_a_group_counts_is_no_number_of_synapses(form):
     with pytest.raises(UsageError, match="counted=False"):
         make(form, [{"params": [net_of()[0].weight], "synapses": False}])
+
+
+# -- numbers of any kind -------------------------------------------------------------------------------------------
+
+KINDS = {int: (np.int64, np.int32, np.uint8), float: (np.float64, np.float32, np.float16, Fraction)}
+NONSENSE = ["x", None, True, math.nan, math.inf, -1, [1], {}, 1j, 10**400, np.float64(-1), np.array([1, 2])]
+
+
+@every_form
+def test_numpy_s_numbers_are_stored_as_python_s_own(form):
+    method, options = FORMS[form]
+    known = inspect.signature(method).parameters
+    own = {name: options.get(name, p.default) for name, p in known.items()}
+    own = {name: value for name, value in own.items() if type(value) in (int, float)}
+    weights = net_of()[0].weight
+    for name, value in {**own, "eps": 2.0**-20, "weight_decay": 0.0}.items():
+        value = 0.5 if name == "sparsity" else value
+        for kind in KINDS[type(value)]:
+            said = kind(value)
+            optimizer = make(form, [weights], **({name: said} if name == "lr" else {"lr": 1e-2, name: said}))
+            group = optimizer.param_groups[0]
+            assert type(group[name]) is type(value)
+            assert group[name] == float(said)
+            weights.grad = torch.ones_like(weights)
+            group["lr"] = np.float64(0.01)  # as a user's own scheduler may leave it
+            optimizer.step()
+            file = io.BytesIO()
+            torch.save(optimizer.state_dict(), file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+
+
+@every_form
+def test_what_is_no_number_is_named(form):
+    method, options = FORMS[form]
+    for name, parameter in inspect.signature(method).parameters.items():
+        default = options.get(name, parameter.default)
+        optional = parameter.default is None or (default is None and name != "seed")
+        if type(default) not in (int, float) and name not in ("margin", "sparsity"):
+            continue
+        if name in ("period", "floor") and "sparsity" not in options:
+            continue  # without a budget nobody reads them
+        for value in NONSENSE:
+            below_0 = name == "s_init" and isinstance(value, int | float) and str(value)[:2] == "-1"
+            fits = below_0 or (name == "seed" and value is NONSENSE[5]) or (value is None and optional)
+            if name == "lr" or fits:
+                continue  # torch's own words for the one, a sensible value for the others
+            with pytest.raises(UsageError, match=name):
+                make(form, [net_of()[0].weight], **{name: value})
+
+
+@every_form
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.float16])
+def test_what_cannot_be_rewired_is_said_for_its_reason(form, dtype):
+    words = {torch.complex64: "complex numbers", torch.int32: "whole numbers", torch.float16: "underflow"}
+    weight = nn.Parameter(torch.ones(4, 3).to(dtype), requires_grad=dtype.is_floating_point or dtype.is_complex)
+    if form != "dense":
+        with pytest.raises(UsageError, match=words[dtype]):
+            make(form, [weight])
