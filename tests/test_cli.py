@@ -82,6 +82,7 @@ def sentence(capsys):
         (["report", "."], "'.' holds neither a run nor results; name the folder of a run"),
         (["report", __file__], "test_cli.py' is damaged"),
         (["report", "nowhere", "--figure", "x"], "unknown option '--figure'; did you mean '--figures'?"),
+        (["report", ".", "--axis", "loss"], "argument --axis: must be error or accuracy, not 'loss'"),
         (["watch"], "the following arguments are required: RUN"),
         (["watch", "nowhere"], "'nowhere' holds no run: there is no settings.json"),
         (["watch", "nowhere", "--live"], "'nowhere' holds no run: there is no settings.json"),
@@ -171,6 +172,14 @@ def test_report_writes_where_it_is_told_and_figures_beside(trained, tmp_path, mo
     assert cli.main(["report", str(trained), str(trained)]) == 0
     assert capsys.readouterr().out == "page: report.html\n"
     assert "1 point, 2 runs" in Path("report.html").read_text(encoding="utf-8")
+    assert cli.main(["report", str(trained), str(trained), "--show", "grad_r", "--axis", "accuracy"]) == 0
+    assert 'value="accuracy" checked' in Path("report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["report", str(trained), str(trained), "--show", "set"]) == 2
+    assert sentence(capsys) == "no series is called 'set'; there are Grad R"
+    for flag, value in (("--show", "grad_r"), ("--axis", "error")):
+        assert cli.main(["report", str(trained), flag, value]) == 2
+        assert sentence(capsys) == f"argument {flag}: only allowed with several runs or results"
     assert cli.main(["report", str(trained), "-o", "no/page.html"]) == 2
     assert sentence(capsys) == "there is no folder 'no' for the page; make it, or name another file with -o"
 

@@ -108,19 +108,25 @@ def evaluate_run(options: argparse.Namespace, arguments: list[str]) -> None:
 def write_report(options: argparse.Namespace, arguments: list[str]) -> None:
     """Write the page of a run or of a comparison, and the figures for papers."""
     from synaprune.report import page, records
+    from synaprune.report.compare_figures import AXES
     from synaprune.report.compare_page import comparison, comparison_page
     from synaprune.report.run_figures import run_figures
     from synaprune.train.run import Run
 
     places = options.places
     single = len(places) == 1 and records.is_run(places[0])
+    if single and (options.show or options.axis is not None):
+        raise UsageError(f"argument --{'show' if options.show else 'axis'}: only allowed with several runs or results")
+    if options.axis not in (None, *AXES):
+        raise UsageError(f"argument --axis: must be error or accuracy, not '{options.axis[:40]}'")
+    choice = {"show": options.show, "axis": options.axis}
     out = options.out or (Run(places[0]).page_path if single else Path("report.html"))
-    page.write(page.run_page(places[0]) if single else comparison_page(places), out)
+    page.write(page.run_page(places[0]) if single else comparison_page(places, **choice), out)
     print(f"page: {out}")
     if options.figures is not None:
         from synaprune.report.paper import write_figures
 
-        figures = run_figures(Run(places[0]))[0] if single else comparison(places)[1]
+        figures = run_figures(Run(places[0]))[0] if single else comparison(places, **choice)[1]
         written = write_figures(figures, options.figures)
         print(f"figures: {len(written)} files in {options.figures}")
 

@@ -101,6 +101,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("-o", "--out", metavar="FILE", type=Path, help="the page [RUN/report.html, or report.html]")
     report.add_argument("--figures", metavar="DIR", type=Path, help="also write the figures for papers, as SVG and PNG")
+    report.add_argument(
+        "--show",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="of a comparison: a method, series or sweep that is in colour at first, beside the best; may be repeated",
+    )
+    report.add_argument(
+        "--axis",
+        metavar="{error,accuracy}",
+        help="of a comparison: what is drawn at first [error, logarithmic, where an accuracy is above 90 %%]",
+    )
 
     watch = subparsers.add_parser("watch", help="show a running training", allow_abbrev=False)
     watch.set_defaults(run=commands.watch_run, parser=watch)

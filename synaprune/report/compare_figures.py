@@ -1,29 +1,44 @@
-"""The figures of a comparison: accuracy against connectivity and operations, and the course of each run."""
+"""The figures of a comparison: accuracy against connectivity and cost, and the course of each run."""
 
 from __future__ import annotations
 
 import dataclasses
+import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from synaprune.report.figure import Axis, Column, Figure, Table, Trace, percent, wide
+from synaprune.errors import UsageError, nearest
+from synaprune.report.costs import COSTS, ENERGY, MACS, SOPS, measured
+from synaprune.report.figure import Axis, Column, Figure, Look, Table, Trace, percent, wide
 from synaprune.report.names import has_budget, method_name, part_of
+from synaprune.report.pivot import Pivot
 from synaprune.report.published import POINTS, Published, published_for
-from synaprune.report.records import Record, one_curve
+from synaprune.report.records import Record, group_names, one_curve
 from synaprune.train import results
 from synaprune.train.results import Estimate, Row
 
-__all__ = ["PUBLISHED", "compare_figures", "means", "with_few_series"]
+__all__ = ["AXES", "FRONT", "PUBLISHED", "compare_figures", "in_front", "means", "with_few_series"]
 
+AXES = ("error", "accuracy")
 PUBLISHED = "published in papers"
-SERIES = 12  # more would be told apart neither in a legend nor in a figure
-ENERGY = "energy"
-FIGURES = {**results.FIGURES, ENERGY: ("energy", "total_pj"), "seconds": ("seconds",)}
-SOPS = ("operations", "total", "effective_acs")
+SERIES = 12  # of more, those of a method and sweep become one
+FRONT = 5  # series that a glance tells apart
+HIGH = 0.9  # an accuracy above which what is missing to 1 tells more
+FIGURES = {**results.FIGURES, "MACs": MACS, "energy": ENERGY, "seconds": ("seconds",)}
 
 
-def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]:
-    """Return the figures of some records, of which each belongs to a series, and what is missing for the others."""
+def compare_figures(
+    records: Sequence[Record], front: Sequence[str], axis: str | None = None
+) -> tuple[list[Figure], list[str]]:
+    """Return the figures of some records, of which each belongs to a series, and what is missing for the others.
+
+    Args:
+        records: with their series.
+        front: the series that are drawn in colour.
+        axis: `error` or `accuracy`; None for errors where an accuracy is above 90 %.
+
+    """
     part = part_of(records[0].metrics)
     rows = means(records)
     others = published_for(records[0].settings)
@@ -32,32 +47,23 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
             records,
             rows,
             "accuracy-connectivity",
-            "Accuracy against connectivity",
+            "Accuracy and connectivity",
             "Small marks are runs, large ones means over the seeds with the 95 % interval of the mean.",
             Axis("connectivity", "log", share=True),
-            "connectivity",
             lambda record: record.metrics["connectivity"],
             "has no synapse left",
             others,
         )
     ]
     missing = []
-    without = sorted({record.point for record in records if _sops(record) is None})
-    measured = [record for record in records if record.point not in without]
-    if measured:
-        figures.append(
-            _against(
-                measured,
-                rows,
-                "accuracy-sops",
-                "Accuracy against operations",
-                "Additions that spikes cause on existing synapses, per image, on a logarithmic axis.",
-                Axis("SOPs per image", "log", whole=True),
-                "SOPs",
-                _sops,
-                "fired no spike",
-            )
-        )
+    without = sorted({record.point for record in records if measured(record, SOPS) is None})
+    for cost in COSTS:
+        known = {record.point for record in records} - {r.point for r in records if cost.value(r) is None}
+        if known:
+            some = [record for record in records if record.point in known]
+            title = f"Accuracy and {cost.name}"
+            figure = _against(some, rows, cost.key, title, cost.note, cost.axis, cost.value, cost.nothing)
+            figures.append(dataclasses.replace(figure, option=cost.name))
     if without:
         missing.append(
             f"Operations and energy were not measured for {len(without)} of {len({r.point for r in records})} points"
@@ -65,8 +71,9 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
         )
     courses = [record for record in records if record.epochs]
     if courses:
+        accuracy = Axis(f"{part} accuracy", share=True)
         figures += [
-            _course(courses, "course-accuracy", "Accuracy over time", Axis("accuracy", share=True), f"{part}_accuracy"),
+            _course(courses, "course-accuracy", "Accuracy over time", accuracy, f"{part}_accuracy"),
             _course(
                 courses,
                 "course-connectivity",
@@ -77,14 +84,46 @@ def compare_figures(records: Sequence[Record]) -> tuple[list[Figure], list[str]]
         ]
     if not others and records[0].settings.get("task") in {network["task"] for network, _ in POINTS}:
         missing.append("No published figure that was read at its source is of this task and this very network.")
-    return figures, missing
+    looks = {record.series: Look(record.family, record.sweep) for record in records}
+    looks |= {PUBLISHED: Look(PUBLISHED, "")} if others else {}
+    best = max(row.figures[f"{part} accuracy"].mean for row in rows)
+    errors = axis == "error" if axis is not None else best > HIGH
+    figures = [dataclasses.replace(figure, looks=looks, front=list(front)) for figure in figures]
+    return [_with_errors(figure, part, errors) for figure in figures], missing
 
 
 def with_few_series(records: Sequence[Record]) -> list[Record]:
-    """Return the records in so many series that each can have a look of its own: at worst one per method."""
+    """Return the records in so many series that a list of them can be read: at worst one per method and sweep."""
     if len({record.series for record in records}) <= SERIES:
         return list(records)
-    return [dataclasses.replace(record, series=method_name(record.settings)) for record in records]
+    groups = zip(records, group_names(records))
+    return [dataclasses.replace(record, series=group, family=family) for record, (group, family) in groups]
+
+
+def in_front(records: Sequence[Record], table: Pivot, chosen: Sequence[str] = ()) -> list[str]:
+    """Return the series that are drawn in colour at first.
+
+    All where they are few; else those that the reader chose, the best dense network, what is published, and of the
+    series that are best at a budget those that are so most often.
+
+    Raises:
+        UsageError: what was chosen names no series.
+
+    """
+    every = list(dict.fromkeys(record.series for record in records))
+    published = [PUBLISHED] if published_for(records[0].settings) else []
+    front = [series for name in chosen for series in _named(name, records)]
+    if not chosen and len(every) + len(published) <= FRONT:
+        return every + published
+    tops = [best for column in range(len(table.budgets)) if (best := table.best(column)) is not None]
+    dense = [series for series, cell in tops if cell.records[0].settings.get("method") == "dense"]
+    often = [series for series, _ in Counter(series for series, _ in tops).most_common()]
+    if not tops:
+        part = part_of(records[0].metrics)
+        ranked = sorted(records, key=lambda record: -record.metrics[f"{part}_accuracy"])
+        often = [record.series for record in ranked]
+    wanted = list(dict.fromkeys([*front, *dense[-1:], *published, *often]))
+    return wanted[: max(FRONT, len(set(front)))]
 
 
 def means(records: Sequence[Record]) -> list[Row]:
@@ -100,6 +139,26 @@ def means(records: Sequence[Record]) -> list[Row]:
     return results.summary(plain, FIGURES)
 
 
+def _named(name: str, records: Sequence[Record]) -> list[str]:
+    """Return the series that a name is of: their own, that of their method, family or sweep."""
+    known: dict[str, list[str]] = {}
+    for r in records:
+        for word in (r.series, r.family, r.sweep, str(r.settings.get("method")), method_name(r.settings)):
+            known.setdefault(word.casefold(), []).append(r.series)
+    if name.casefold() not in known:
+        every = list(dict.fromkeys(record.series for record in records))
+        raise UsageError(f"no series is called '{name[:80]}'{nearest(name, known)}; there are {_few(every, 12)}")
+    return list(dict.fromkeys(known[name.casefold()]))
+
+
+def _with_errors(figure: Figure, part: str, first: bool) -> Figure:
+    """Return a figure of accuracies that can be drawn as errors too, or is at first."""
+    if not figure.y.title.endswith("accuracy"):
+        return figure
+    error = Axis(f"{part} error, less is better", "error", share=True)
+    return dataclasses.replace(figure, y=error if first else figure.y, other_y=figure.y if first else error)
+
+
 def _against(
     records: Sequence[Record],
     rows: Sequence[Row],
@@ -107,7 +166,6 @@ def _against(
     title: str,
     note: str,
     x: Axis,
-    figure: str,
     value: Callable[[Record], float | None],
     nothing: str,
     published: Sequence[Published] = (),
@@ -115,7 +173,11 @@ def _against(
     """Return a figure of accuracy against something of which less is better; `nothing` says what 0 of it means."""
     part = part_of(records[0].metrics)
     accuracy = f"{part} accuracy"
-    by_point = {row.point: row.figures for row in rows}
+    estimates = {row.point: row.figures[accuracy] for row in rows}
+    by_point: dict[str, list[float]] = {}
+    for record in records:
+        by_point.setdefault(record.point, []).append(value(record) or 0.0)
+    at = {point: statistics.fmean(values) for point, values in by_point.items()}
     curves = list(dict.fromkeys(record.series for record in records))
     reached = [record.metrics[f"{part}_accuracy"] for record in records]
     room = max(0.25 * (max(reached) - min(reached)), 0.005)
@@ -123,19 +185,17 @@ def _against(
     traces = []
     for series in curves:
         members = [record for record in records if record.series == series]
-        points = list(dict.fromkeys(record.point for record in members))
-        points = [point for point in points if figure in by_point[point] and by_point[point][figure].mean > 0]
-        points.sort(key=lambda point: by_point[point][figure].mean)
+        points = sorted({record.point for record in members if at[record.point] > 0}, key=lambda point: at[point])
         # Several curves may have had to become one series; a line through points of all of them would mean nothing.
         groups = [group for some in _curves(members) for group in _linked(some, points)]
         traces += [
             Trace(
                 series,
-                [by_point[point][figure].mean for point in group],
-                [by_point[point][accuracy].mean for point in group],
+                [at[point] for point in group],
+                [estimates[point].mean for point in group],
                 "mean",
-                [_end(by_point[point][accuracy], -1, low, high) for point in group],
-                [_end(by_point[point][accuracy], +1, low, high) for point in group],
+                [_end(estimates[point], -1, low, high) for point in group],
+                [_end(estimates[point], +1, low, high) for point in group],
                 [_mean_name(point, members) for point in group],
             )
             for group in groups
@@ -149,14 +209,18 @@ def _against(
                 names=[record.name for record in members],
             )
         )
-    dense = dict.fromkeys(record.point for record in records if record.settings.get("method") == "dense")
+    dense = {record.point: record.series for record in records if record.settings.get("method") == "dense"}
     if dense:
-        best = max(by_point[point][accuracy].mean for point in dense)
-        traces.append(Trace("dense", [], [best], "level", names=[f"dense {percent(best)}"]))
+        best = max(dense, key=lambda point: estimates[point].mean)
+        level = estimates[best].mean
+        traces.append(Trace(dense[best], [], [level], "level", names=[f"{dense[best]} {percent(level)}"]))
         note += " The dotted line is the dense network" + (f", the best of {len(dense)}." if len(dense) > 1 else ".")
     none = sorted({record.point for record in records if value(record) == 0})
     if none:
         note += f" Not drawn, since a logarithmic axis has no 0: {', '.join(none)} ({nothing})."
+    right = sorted({record.point for record in records if record.metrics[f"{part}_accuracy"] >= 1})
+    if right:
+        note += f" A run without an error is not drawn on the axis of errors: {', '.join(right)}."
     if published:
         traces.append(
             Trace(
@@ -191,7 +255,7 @@ def _course(records: Sequence[Record], key: str, title: str, y: Axis, figure: st
         Trace(
             record.series,
             [epoch["epoch"] for epoch in record.epochs],
-            [epoch.get(figure) or None for epoch in record.epochs],
+            [epoch.get(figure) for epoch in record.epochs],
             names=record.name,
         )
         for record in records
@@ -225,12 +289,5 @@ def _mean_name(point: str, members: Sequence[Record]) -> str:
     return f"{point}: mean of {count} seeds" if count > 1 else f"{point}: one seed"
 
 
-def _sops(record: Record) -> float | None:
-    found: Any = record.metrics
-    for key in SOPS:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _few(names: Sequence[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -6,12 +6,15 @@ The page (`vega`) and the files for papers (`paper`) are drawn from the same fig
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["Axis", "Column", "Figure", "Table", "Trace", "ends", "has_place", "percent", "shown", "ticks", "wide"]
+__all__ = [
+    "Axis", "Column", "Figure", "Look", "Table", "Trace", "ends", "has_place", "percent", "shown", "ticks", "wide",
+]  # fmt: skip
 
+FEW = 3  # ticks, less than which would leave the reader guessing
 MANY_DECADES = 10**2.7  # on which ticks at 2 and 5 would be too many
 
 
@@ -21,7 +24,8 @@ class Axis:
 
     Attributes:
         title: what it measures.
-        scale: `linear`, `log`, `symlog` (counts that may be 0) or `band` (names).
+        scale: `linear`, `log`, `symlog` (counts that may be 0), `band` (names), or `error` (accuracies, drawn as what
+            they lack of 1 on a logarithmic axis).
         share: values are shares of 1, shown in percent.
         low: where the axis ends below, if it must.
         high: where the axis ends above, if it must.
@@ -76,6 +80,18 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
 
+class Look(NamedTuple):
+    """What tells a series of a comparison from the others.
+
+    Attributes:
+        family: series of one family have one colour and one mark.
+        sweep: series of one sweep have one dash, and marks that are filled or hollow.
+    """
+
+    family: str
+    sweep: str
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure.
@@ -90,6 +106,10 @@ class Figure:
         table: the same as figures.
         absent_below: x up to which a synapse is absent; the zone is shaded.
         ordered: the series are steps of one quantity, such as epochs.
+        looks: of each series of a comparison; none where each series has colour, dash and mark of its own.
+        front: the series of a comparison that are drawn in colour; the others are grey.
+        other_y: another vertical axis, which the reader may choose.
+        option: which of several figures it is that stand in one place, of which the reader chooses one.
     """
 
     key: str
@@ -101,6 +121,10 @@ class Figure:
     table: Table
     absent_below: float | None = None
     ordered: bool = False
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    front: Sequence[str] = ()
+    other_y: Axis | None = None
+    option: str = ""
 
     @property
     def series(self) -> list[str]:
@@ -151,11 +175,15 @@ def wide(title: str, traces: Iterable[Trace], form: str) -> Table:
 
 def has_place(axis: Axis, value: Any) -> bool:
     """Tell whether an axis has a place for a number: a logarithmic one has none for 0 and below."""
-    return isinstance(value, int | float) and math.isfinite(value) and (axis.scale != "log" or value > 0)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return {"log": value > 0, "error": value < 1}.get(axis.scale, True)
 
 
 def ends(figure: Figure, name: str) -> tuple[float, float] | None:
     """Return the least and the largest value on axis `x` or `y`, intervals included; None where there is none."""
+    if name == "y" and figure.y.scale == "error":
+        return _errors(figure)
     axis, fields = (figure.x, ("x",)) if name == "x" else (figure.y, ("y", "low", "high"))
     values = [v for trace in figure.traces for field in fields for v in getattr(trace, field) if has_place(axis, v)]
     values += [end for end in (axis.low, axis.high) if values and end is not None]
@@ -163,18 +191,41 @@ def ends(figure: Figure, name: str) -> tuple[float, float] | None:
     return (min(values) / beyond, max(values) * beyond) if values else None
 
 
+def _errors(figure: Figure) -> tuple[float, float] | None:
+    """Return the least and the largest error; an interval that ends near 0 would stretch the axis without end."""
+    values = [1 - v for trace in figure.traces for v in trace.y if has_place(figure.y, v)]
+    if not values:
+        return None
+    ends_of_intervals = (v for trace in figure.traces for v in (*trace.low, *trace.high))
+    tips = [1 - v for v in ends_of_intervals if v is not None and has_place(figure.y, v)]
+    least = max(min(values) / 2, min([*tips, min(values)]))
+    return least / 1.25, min(max([*values, *tips]) * 1.1, 1.0)  # below there is room for the name of a level
+
+
 def ticks(low: float, high: float, scale: str) -> list[float]:
-    """Return the ticks of a `log` or `symlog` axis: 1, 2 and 5 in each decade, or only 1 where there are many.
+    """Return the ticks of a `log` or `symlog` axis: 1, 2 and 5 in each decade, only 1 where they would be many.
+
+    Where they would be few, there are more.
 
     >>> ticks(0.04, 1.0, "log"), ticks(0, 3000, "symlog")
     ([0.05, 0.1, 0.2, 0.5, 1.0], [0.0, 1.0, 10.0, 100.0, 1000.0])
+    >>> ticks(0.016, 0.03, "log")
+    [0.016, 0.018, 0.02, 0.022, 0.024, 0.026, 0.028, 0.03]
     """
     if high <= 0 or (scale == "log" and low <= 0):
         return [0.0] if scale == "symlog" else []
     first = 0 if scale == "symlog" else math.floor(math.log10(low) + 1e-9)
     last = math.floor(math.log10(high) + 1e-9)
-    digits = (1,) if scale == "symlog" or high / low > MANY_DECADES else (1, 2, 5)
-    found = [float(f"{digit}e{decade}") for decade in range(first, last + 1) for digit in digits]
     if scale == "symlog":
-        return [0.0, *(value for value in found if value <= high)]
-    return [value for value in found if low * 0.999 <= value <= high * 1.001]
+        return [0.0, *(10.0**decade for decade in range(first, last + 1) if 10**decade <= high)]
+    digits = (1,) if high / low > MANY_DECADES else (1, 2, 5)
+    found = [float(f"{digit}e{decade}") for decade in range(first, last + 1) for digit in digits]
+    found = [value for value in found if low * 0.999 <= value <= high * 1.001]
+    return found if len(found) >= FEW or low == high else _even(low, high)
+
+
+def _even(low: float, high: float) -> list[float]:
+    """Return ticks at whole multiples of a round step, three to seven of them."""
+    decade = math.floor(math.log10((high - low) / FEW))
+    step = max(float(f"{digit}e{decade}") for digit in (1, 2, 5) if float(f"{digit}e{decade}") <= (high - low) / FEW)
+    return [float(f"{n * step:.12g}") for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

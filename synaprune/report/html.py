@@ -11,27 +11,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from typing import Any
 
 from synaprune.report import vega
-from synaprune.report.figure import Column, Figure, Table, shown
+from synaprune.report.figure import Axis, Column, Figure, Table, shown
 
 __all__ = ["details", "document", "figure", "legend", "listing", "missing", "table", "text", "tiles"]
 
 FILES = resources.files("synaprune.report")
 SCRIPTS = ("vendor/vega.min.js", "vendor/vega-lite.min.js", "page.js")
-GLYPHS = {
-    "circle": "<circle cx='14' cy='6' r='4'/>",
-    "square": "<path d='M9 1h10v10H9z'/>",
-    "triangle-up": "<path d='M14 1l5 9H9z'/>",
-    "cross": "<path d='M12 1h4v3h3v4h-3v3h-4V8H9V4h3z'/>",
-    "triangle-down": "<path d='M14 11l5-9H9z'/>",
-    "diamond": "<path d='M14 0l4 6-4 6-4-6z'/>",
-    "triangle-right": "<path d='M19 6l-9 5V1z'/>",
-    "triangle-left": "<path d='M9 6l9-5v10z'/>",
-}
 
 
 def text(value: object) -> str:
@@ -53,7 +44,14 @@ def document(title: str, body: Iterable[str], figures: Sequence[Figure], live: s
     policy = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
     policy += "; connect-src 'self'" if live else ""
     content = [
-        {"key": f.key, "x": _axis(f.x), "y": _axis(f.y), "spec": vega.specification(f), "traces": vega.data(f)}
+        {
+            "key": f.key,
+            "option": f.option,
+            "x": _axis(f.x),
+            "y": _axis(f.y, f.other_y),
+            "axes": _axes(f),
+            "traces": vega.data(f),
+        }
         for f in figures
     ]
     # In a script element only "</" and "<!--" mean anything to the parser.
@@ -88,8 +86,9 @@ def figure(f: Figure, with_legend: bool = True) -> str:
     key = text(f.key)
     kinds = {trace.kind for trace in f.traces}
     own = legend(f) if with_legend and len(f.series) > 1 else ""
+    option = f' data-option="{text(f.option)}"' if f.option else ""
     return (
-        f'<section id="{key}" aria-labelledby="title-{key}">'
+        f'<section id="{key}"{option} aria-labelledby="title-{key}">'
         f'<h2 id="title-{key}">{text(f.title)}</h2>{own}'
         f'<div class="draw{" map" * ("map" in kinds)}" id="draw-{key}" role="img" aria-label="{text(f.title)}:'
         f' {text(f.note)}"></div><p class="note">{text(f.note)}</p>'
@@ -97,14 +96,13 @@ def figure(f: Figure, with_legend: bool = True) -> str:
     )
 
 
-def legend(f: Figure, shared: bool = False) -> str:
-    """Return the boxes that switch the series of a figure, or with `shared` of all figures and tables."""
+def legend(f: Figure) -> str:
+    """Return the boxes that switch the series of a figure."""
     boxes = "".join(
         f'<label><input type="checkbox" value="{text(series)}" checked>{_swatch(f, series)}{text(series)}</label>'
         for series in f.series
     )
-    place = 'class="legend shared" data-shared' if shared else f'class="legend" data-figure="{text(f.key)}"'
-    return f"<fieldset {place}><legend>Shown</legend>{boxes}</fieldset>"
+    return f'<fieldset class="legend" data-figure="{text(f.key)}"><legend>Shown</legend>{boxes}</fieldset>'
 
 
 def table(t: Table, caption: str, sortable: bool = False, series: Sequence[str] = ()) -> str:
@@ -152,8 +150,16 @@ def _script(name: str) -> str:
     return re.sub(r"//# sourceMappingURL=\S*\s*$", "", code)
 
 
-def _axis(axis: Any) -> dict[str, Any]:
+def _axis(axis: Axis, other: Axis | None = None) -> dict[str, Any]:
+    """Return what is said of a value on an axis; of an error also the accuracy is said."""
+    axis = other if other is not None and axis.scale == "error" else axis
     return {"title": axis.title, "share": axis.share}
+
+
+def _axes(f: Figure) -> list[dict[str, Any]]:
+    """Return the specification for the vertical axis, and for the one that the reader may choose instead."""
+    turned = [f] if f.other_y is None else [f, replace(f, y=f.other_y, other_y=f.y)]
+    return [{"error": one.y.scale == "error", "spec": vega.specification(one)} for one in turned]
 
 
 def _head(column: Column, sortable: bool) -> str:
@@ -163,15 +169,12 @@ def _head(column: Column, sortable: bool) -> str:
 
 
 def _swatch(f: Figure, series: str) -> str:
-    """Return the line or the symbol of a series, for the legend."""
+    """Return the line of a series, or its bar, for the legend."""
     kinds = {trace.kind for trace in f.traces if trace.series == series}
-    colour, (dashes, shape) = vega.colour(f, series), vega.look(f, series)
-    line = symbol = ""
-    if kinds & {"line", "step", "mean"}:
+    colour, dashes = vega.colour(f, series), vega.dash(f, series)
+    if kinds == {"bar"}:
+        drawn = f"<path d='M9 1h10v10H9z' fill='{colour}'/>"
+    else:
         dash = f" stroke-dasharray='{','.join(map(str, dashes))}'" if dashes != vega.DASHES[0] else ""
-        line = f"<path d='M0 6h28' fill='none' stroke='{colour}' stroke-width='2.5'{dash}/>"
-    if kinds & {"point", "mean", "published", "bar"}:
-        shape = "square" if "bar" in kinds else shape
-        fill = f"none' stroke='{colour}' stroke-width='2" if kinds == {"published"} else colour
-        symbol = f"<g fill='{fill}'>{GLYPHS[shape]}</g>"
-    return f"<svg viewBox='0 0 28 12' aria-hidden='true'>{line}{symbol}</svg>"
+        drawn = f"<path d='M0 6h28' fill='none' stroke='{colour}' stroke-width='2.5'{dash}/>"
+    return f"<svg viewBox='0 0 28 12' aria-hidden='true'>{drawn}</svg>"

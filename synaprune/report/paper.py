@@ -24,6 +24,7 @@ __all__ = ["draw", "write_figures"]
 
 # Dark to light, so that neighbours differ in grey too.
 COLOURS = ("#08306b", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#e7298a", "#66a61e", "#666666")
+GREY = "0.8"  # of the series of a comparison that are not in front
 STEPS = ("#b3cde3", "#8c96c6", "#88419d", "#2d004b")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
 MARKERS = "os^PvD><"
@@ -84,14 +85,15 @@ def draw(figure: Figure) -> Drawing:
         return drawing
     if figure.absent_below is not None:
         axes.axvspan(min(min(trace.x) for trace in figure.traces), figure.absent_below, color="0.93", linewidth=0)
-    for trace in figure.traces:
+    # Grey first, so that it hides nothing.
+    for trace in sorted(figure.traces, key=lambda trace: trace.series in figure.front):
         _trace(axes, figure, trace)
     for name, axis in (("x", figure.x), ("y", figure.y)):
         _axis(axes, name, axis, ends(figure, name))
-    if len(figure.series) > 1:
-        handles, names = axes.get_legend_handles_labels()
-        unique = dict(zip(names, handles))
-        if len(unique) <= 6:
+    handles, names = axes.get_legend_handles_labels()
+    unique = dict(zip(names, handles))
+    if len(unique) > 1:
+        if len(unique) <= 6 and set(figure.series) == set(unique):
             axes.legend(unique.values(), unique.keys(), loc="best")
         else:  # beneath, where they hide nothing
             drawing.set_figheight(COLUMN[1] + 0.16 * math.ceil(len(unique) / 2))
@@ -101,45 +103,79 @@ def draw(figure: Figure) -> Drawing:
 
 def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
     """Draw one trace."""
+    x, y = trace.x if figure.x.scale == "band" else _placed(figure.x, trace.x), _placed(figure.y, trace.y)
     if trace.kind == "level":
-        axes.axhline(trace.y[0], color="0.3", linestyle=(0, (1, 2)), linewidth=0.8, zorder=0)
-        axes.annotate(trace.names[0], (0.02, trace.y[0]), xycoords=("axes fraction", "data"), fontsize=6, va="bottom")
+        if y[0] == y[0]:
+            side = "top" if figure.y.scale == "error" else "bottom"
+            axes.axhline(y[0], color="0.3", linestyle=(0, (1, 2)), linewidth=0.8, zorder=0)
+            axes.annotate(trace.names[0], (0.02, y[0]), xycoords=("axes fraction", "data"), fontsize=6, va=side)
+        return
+    if figure.looks and trace.series not in figure.front:
+        if trace.kind != "point":
+            line = 0.0 if trace.kind == "published" else 0.6
+            mark = None if trace.kind == "line" else "."
+            axes.plot(x, y, color=GREY, linewidth=line, marker=mark, markersize=2.5, zorder=1)
         return
     series = figure.series
-    index, steps = series.index(trace.series), max(len(series) - 1, 1)
-    colour = STEPS[round(3 * index / steps)] if figure.ordered else COLOURS[index % len(COLOURS)]
-    look = index + index // len(COLOURS)  # so that the second round through the colours looks different
-    dash, marker = DASHES[0 if figure.ordered else look % len(DASHES)], MARKERS[look % len(MARKERS)]
-    x, y = trace.x if figure.x.scale == "band" else _placed(figure.x, trace.x), _placed(figure.y, trace.y)
+    colour, dash, marker, filled = _look(figure, trace.series)
+    face = colour if filled else "white"
     match trace.kind:
         case "line":
             axes.plot(x, y, color=colour, linestyle=dash, label=trace.series)
         case "step":
             axes.step(x, y, where="post", color=colour, linestyle=dash, label=trace.series)
         case "bar":
-            width = 0.8 / len(series)
+            width, index = 0.8 / len(series), series.index(trace.series)
             places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(x))]
             axes.bar(places, y, width, color=colour, label=trace.series, edgecolor="black", linewidth=0.4)
             axes.set_xticks(range(len(x)), trace.x)
             axes.margins(y=0.5)  # the legend's place
         case "point":
-            axes.plot(x, y, marker, color=colour, markersize=2.2, alpha=0.6, label=trace.series, zorder=2)
+            axes.plot(x, y, marker, color=colour, markersize=1.6, alpha=0.6, zorder=2)
         case "mean":
-            bars = [
-                (0.0, 0.0) if low is None or high is None else (value - low, high - value)
-                for value, low, high in zip(y, trace.low, trace.high)
-            ]
+            bars = list(zip(*(_bar(figure, *estimate) for estimate in zip(y, trace.low, trace.high))))
             axes.errorbar(
-                x, y, list(zip(*bars)), color=colour, linestyle=dash, marker=marker, markersize=4, capsize=2,
+                x, y, bars, color=colour, linestyle=dash, marker=marker, markerfacecolor=face, markersize=4, capsize=2,
                 label=trace.series, zorder=3,
             )  # fmt: skip
         case "published":
             axes.plot(x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=trace.series)
 
 
+def _look(figure: Figure, series: str) -> tuple[str, Any, str, bool]:
+    """Return colour, dash and mark of a series, and whether the mark is filled.
+
+    Where series are of several sweeps, dash and filling are the sweep's, and colour and mark the family's.
+    """
+    if figure.ordered:
+        index = figure.series.index(series)
+        return STEPS[round(3 * index / max(len(figure.series) - 1, 1))], DASHES[0], MARKERS[0], True
+    sweeps = list(dict.fromkeys(look.sweep for look in figure.looks.values() if look.sweep))
+    if len(sweeps) < 2:
+        index, turn = (figure.front or figure.series).index(series), None
+    else:
+        families = list(dict.fromkeys(figure.looks[one].family for one in figure.front))
+        sweep = figure.looks[series].sweep
+        index, turn = families.index(figure.looks[series].family), sweeps.index(sweep) if sweep else 0
+    look = index + index // len(COLOURS)  # so that the second round through the colours looks different
+    dash = DASHES[(look if turn is None else turn) % len(DASHES)]
+    return COLOURS[index % len(COLOURS)], dash, MARKERS[look % len(MARKERS)], not turn
+
+
+def _bar(figure: Figure, value: float, low: float | None, high: float | None) -> tuple[float, float]:
+    """Return how far an interval reaches below and above a value on the figure's axis."""
+    if low is None or high is None:
+        return 0.0, 0.0
+    if figure.y.scale != "error":
+        return value - low, high - value
+    least, most = ends(figure, "y") or (0.0, 1.0)
+    return value - min(max(1 - high, least), value), max(min(1 - low, most), value) - value
+
+
 def _placed(axis: Axis, values: Sequence[Any]) -> list[float]:
-    """Return numbers, not a number where the axis has no place for one."""
-    return [value if has_place(axis, value) else float("nan") for value in values]
+    """Return where values are drawn, not a number where the axis has no place for one."""
+    error = axis.scale == "error"
+    return [(1 - value if error else value) if has_place(axis, value) else float("nan") for value in values]
 
 
 def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) -> None:
@@ -149,8 +185,9 @@ def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) 
     if axis.scale == "band":
         return
     if axis.scale != "linear" and reach is not None:  # Matplotlib has no logarithmic axis for nothing
-        (axes.set_xscale if name == "x" else axes.set_yscale)(axis.scale)
-        handle.set_ticks(ticks(*reach, axis.scale))
+        scale = "log" if axis.scale == "error" else axis.scale
+        (axes.set_xscale if name == "x" else axes.set_yscale)(scale)
+        handle.set_ticks(ticks(*reach, scale))
         handle.set_minor_locator(NullLocator())
         handle.set_minor_formatter(NullFormatter())
     elif axis.whole:
@@ -159,7 +196,9 @@ def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) 
         handle.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     elif axis.whole or axis.scale != "linear":
         handle.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    if name == "y":
+    if axis.scale == "error" and reach is not None:
+        axes.set_ylim(*reach)
+    elif name == "y":
         axes.set_ylim(bottom=axis.low, top=axis.high)
 
 

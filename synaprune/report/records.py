@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from synaprune.report.names import along, asked_for, has_budget, labels, method_
 from synaprune.train import results
 from synaprune.train.run import Run
 
-__all__ = ["Record", "gather", "is_run", "one_curve"]
+__all__ = ["Record", "gather", "group_names", "is_run", "one_curve"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class Record:
         epochs: the metrics of all epochs; none for a result, which has only the last.
         given: what a sweep calls its point, if it is of one.
         sweep: the name of that sweep.
+        machine: that it was trained on, as far as is known.
         point: what it shares with the same settings under other seeds.
         series: the curve that its point lies on.
+        family: the name of the curve without that of its sweep.
     """
 
     name: str
@@ -39,8 +41,10 @@ class Record:
     epochs: Sequence[dict[str, Any]] = ()
     given: str = ""
     sweep: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
     point: str = field(default="", compare=False)
     series: str = field(default="", compare=False)
+    family: str = field(default="", compare=False)
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
@@ -84,32 +88,56 @@ def _named(records: Sequence[Record]) -> list[Record]:
         if all(short) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
             points = given
             break
-    curves = _tuned(records, curves)
-    alone = {curve for curve in curves if len({point for point, c in zip(points, curves) if c == curve}) == 1}
-    curves = [point if curve in alone else curve for point, curve in zip(points, curves)]
-    return [replace(record, point=point, series=curve) for record, point, curve in zip(records, points, curves)]
+    groups = [name for name, _ in group_names(records)]
+    several = len({record.sweep for record in records}) > 1
+    whole = {group for group in groups if _is_whole(group, groups, records, points, curves, several)}
+    named = []
+    for record, point, curve, (group, family) in zip(records, points, curves, group_names(records)):
+        if group in whole:
+            named.append(replace(record, point=point, series=group, family=family))
+        elif len({other for other, its in zip(points, curves) if its == curve}) == 1:
+            named.append(replace(record, point=point, series=point, family=point))
+        else:
+            named.append(replace(record, point=point, series=curve, family=curve))
+    return named
 
 
-def _tuned(records: Sequence[Record], curves: Sequence[str]) -> list[str]:
-    """Make one curve of a sweep's points of a method that keep different numbers of synapses.
+def group_names(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Return for each record its method with its sweep, where there are several, and without.
 
-    Where no number occurs twice, all else in which they differ was chosen for it.
+    Where a method is there with a budget and with a fixed strength, those are two.
+
+    >>> group_names([Record("a", {"method": "set"}, {}, 1.0, sweep="one"), Record("b", {}, {}, 1.0, sweep="two")])[0]
+    ('SET · one', 'SET')
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, record in enumerate(records):
-        key = record.sweep, record.settings.get("method"), has_budget(record.settings)
-        groups.setdefault(key, []).append(index)
-    sweeps = {record.sweep for record in records}
-    kinds = {(method, kind) for _, method, kind in groups}
-    found = list(curves)
-    for (sweep, method, kind), members in groups.items():
-        if one_curve([records[index] for index in members]):
-            name = method_name(records[members[0]].settings)
-            if (method, not kind) in kinds:
-                name += f", {asked_for(records[members[0]].settings)}"
-            for index in members:
-                found[index] = f"{sweep}: {name}" if len(sweeps) > 1 else name
-    return found
+    kinds = {(record.settings.get("method"), has_budget(record.settings)) for record in records}
+    several = len({record.sweep for record in records}) > 1
+    names = []
+    for record in records:
+        name = method_name(record.settings)
+        if not has_budget(record.settings) and (record.settings.get("method"), True) in kinds:
+            name += f", {asked_for(record.settings)}"
+        names.append((f"{name} · {record.sweep}" if several and record.sweep else name, name))
+    return names
+
+
+def _is_whole(
+    group: str,
+    groups: Sequence[str],
+    records: Sequence[Record],
+    points: Sequence[str],
+    curves: Sequence[str],
+    several: bool,
+) -> bool:
+    """Tell whether a sweep's points of a method are one curve.
+
+    Where no number of synapses occurs twice, all else in which they differ was chosen for it. A curve of points of
+    several sweeps that differ in nothing else is none of a single sweep.
+    """
+    own = [index for index, other in enumerate(groups) if other == group]
+    if any(curves[a] == curve and records[a].sweep != r.sweep for a in own for r, curve in zip(records, curves)):
+        return False
+    return one_curve([records[index] for index in own]) or (several and len({points[index] for index in own}) == 1)
 
 
 def one_curve(records: Sequence[Record]) -> bool:
@@ -148,7 +176,8 @@ def _of_run(run: Run) -> Record | str:
     given, of_sweep, _ = name.rpartition(f"-seed{settings['seed']}")
     seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
     sweep = run.folder.resolve().parent.name
-    return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "", sweep)
+    machine = run.header().get("machine") or {}
+    return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "", sweep, machine)
 
 
 def _of_result(path: Path) -> Record:
@@ -158,7 +187,10 @@ def _of_result(path: Path) -> Record:
         if not isinstance(result["metrics"].get(key), int | float):
             raise UsageError(f"result '{path}' is damaged: its metrics hold no {key}; have the sweep make it anew")
     given, sweep = str(result["point"]), str(result.get("sweep") or path.resolve().parent.name)
-    return Record(path.stem, result["settings"], result["metrics"], result["seconds"], given=given, sweep=sweep)
+    return Record(
+        path.stem, result["settings"], result["metrics"], result["seconds"], given=given, sweep=sweep,
+        machine=result.get("machine") or {},
+    )  # fmt: skip
 
 
 def _check_comparable(found: Sequence[Record]) -> None:

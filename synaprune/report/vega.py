@@ -7,18 +7,24 @@ outside, only data reaches a specification, never the name of a field or an expr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from synaprune.report.figure import Axis, Figure, Trace, ends, has_place, ticks
 
-__all__ = ["COLOURS", "colour", "data", "look", "specification"]
+__all__ = ["COLOURS", "colour", "dash", "data", "specification"]
 
 COLOURS = 8  # of the style sheet
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 2, 2, 2])
-SHAPES = ("circle", "square", "triangle-up", "cross", "triangle-down", "diamond", "triangle-right", "triangle-left")
 ALL_LABELS = 8  # so many fit even on a phone
 MAP_WIDTH = 320  # at most, so that it fits a phone
-INK, MUTED, GRID = "var(--ink)", "var(--muted)", "var(--grid)"
+INK, MUTED, GRID, FAINT = "var(--ink)", "var(--muted)", "var(--grid)", "var(--faint)"
+HALO = {"stroke": "var(--page)", "strokeWidth": 3}  # lets words be read over lines
+# How each series in front looks: colour, filling, dash and shape.
+LOOKS = ("paints", "fills", "dashes", "shapes")
+# What the script of the page sets: series that are hidden in a figure of its own; in a comparison those in front, how
+# they look, and whether the others are shown.
+SIGNALS: dict[str, Any] = {"hidden": [], "front": [], **{name: [] for name in LOOKS}, "grey": True}
 
 CONFIG = {
     "background": None,
@@ -48,25 +54,29 @@ def colour(figure: Figure, series: str) -> str:
     return f"var(--c{index % COLOURS + 1})"
 
 
-def look(figure: Figure, series: str) -> tuple[list[int], str]:
-    """Return dash and shape of a series; the second round through the colours has others than the first."""
+def dash(figure: Figure, series: str) -> list[int]:
+    """Return the dash of a series; the second round through the colours has others than the first."""
     index = figure.series.index(series)
-    turn = index + index // COLOURS
-    return DASHES[0 if figure.ordered else turn % len(DASHES)], SHAPES[turn % len(SHAPES)]
+    return DASHES[0 if figure.ordered else (index + index // COLOURS) % len(DASHES)]
 
 
 def data(figure: Figure) -> list[dict[str, Any]]:
-    """Return the traces as the page holds them: lists with few digits, an `x` of 1, 2, … as its last number."""
+    """Return the traces as the page holds them: lists with few digits, an `x` of 1, 2, … as its last number.
+
+    Accuracies stay accuracies on an axis of errors, since the reader may choose the other axis.
+    """
+    if figure.y.scale == "error":
+        figure = replace(figure, y=replace(figure.y, scale="linear"))
     return [_compact(figure, trace) for trace in figure.traces]
 
 
 def specification(figure: Figure) -> dict[str, Any]:
     """Return the Vega-Lite specification; its data sets are named after the kinds of traces."""
-    base = {"params": [{"name": "hidden", "value": []}], "config": CONFIG}
+    base = {"params": [{"name": name, "value": value} for name, value in SIGNALS.items()], "config": CONFIG}
     kinds = list(dict.fromkeys(trace.kind for trace in figure.traces))
     if kinds == ["map"]:
         return base | _map(figure)
-    layers = [layer for kind in kinds for layer in _layers(figure, kind)]
+    layers = _compared(figure, kinds) if figure.looks else [it for kind in kinds for it in _layers(figure, kind)]
     if figure.absent_below is not None:
         layers.insert(0, _absent(figure))
     size = {
@@ -79,12 +89,9 @@ def specification(figure: Figure) -> dict[str, Any]:
 
 def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
     """Return the layers that draw the traces of one kind."""
-    places = {name: _channel(name, axis, ends(figure, name)) for name, axis in (("x", figure.x), ("y", figure.y))}
-    if figure.scattered:
-        places["x"]["scale"]["padding"] = 14  # pixels, so that no mark is cut
+    places = _places(figure)
     by_series = {"color": _by_series(figure, [colour(figure, series) for series in figure.series])}
-    looks = [look(figure, series) for series in figure.series]
-    dashes, shapes = [dash for dash, _ in looks], [shape for _, shape in looks]
+    dashes = [dash(figure, series) for series in figure.series]
     line = {
         **places,
         **by_series,
@@ -92,7 +99,6 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         "detail": {"field": "t", "type": "nominal"},
         "order": {"field": "i", "type": "quantitative"},
     }
-    shape = {"shape": _by_series(figure, shapes)}
     drawn: list[tuple[dict[str, Any], dict[str, Any]]]
     match kind:
         case "line":
@@ -105,25 +111,87 @@ def _layers(figure: Figure, kind: str) -> list[dict[str, Any]]:
         case "bar":
             offset = {"xOffset": {"field": "s", "type": "nominal", "scale": {"domain": figure.series}}}
             drawn = [({"type": "bar"}, {**places, **by_series, **offset})]
-        case "point":
-            drawn = [({"type": "point", "filled": True, "size": 22, "opacity": 0.6}, {**places, **by_series, **shape})]
-        case "mean":
-            interval = {"y": {**places["y"], "field": "l"}, "y2": {"field": "h"}}
-            drawn = [
-                ({"type": "line", "opacity": 0.7}, line),
-                ({"type": "rule", "strokeWidth": 2}, {**places, **interval, **by_series}),
-                ({"type": "point", "filled": True, "size": 80, "opacity": 1}, {**places, **by_series, **shape}),
-            ]
-        case "published":
-            drawn = [({"type": "point", "size": 90, "strokeWidth": 2, "fill": None}, {**places, **by_series, **shape})]
-        case "level":
-            label: dict[str, Any] = {"type": "text", "align": "left", "dx": 4, "dy": -6, "color": INK, "fontSize": 12}
-            drawn = [
-                ({"type": "rule", "strokeDash": [2, 3], "color": INK}, {"y": places["y"]}),
-                (label, {"x": {"value": 0}, "y": places["y"], "text": {"field": "n"}}),
-            ]
     shown = [{"filter": "indexof(hidden, datum.s) < 0"}]
     return [{"data": {"name": kind}, "transform": shown, "mark": mark, "encoding": code} for mark, code in drawn]
+
+
+def _compared(figure: Figure, kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the layers of a comparison: behind in grey the series that are not in front, if they are shown at all.
+
+    Which series are in front and how each looks is known by the page's script alone, as it is what the reader chooses.
+    """
+    places, own = _places(figure), _as_errors(figure)
+    at = "indexof(front, datum.s)"
+    behind = [*own, {"filter": f"grey && {at} < 0"}]
+    before = [*own, {"calculate": at, "as": "k"}, {"filter": "datum.k >= 0"}]
+    before += [{"calculate": f"{name}[datum.k]", "as": name} for name in LOOKS]
+    colour, fill, dashed, shape = ({"field": name, "type": "nominal", "scale": None} for name in LOOKS)
+    course = {**places, "detail": {"field": "t", "type": "nominal"}, "order": {"field": "i", "type": "quantitative"}}
+    coloured = {**course, "color": colour, "strokeDash": dashed}
+    ends_of_interval = ("eh", "el") if own else ("l", "h")
+    interval = {"y": {**places["y"], "field": ends_of_interval[0]}, "y2": {"field": ends_of_interval[1]}}
+    either = [*own, {"filter": f"grey || {at} >= 0"}]
+    words = {"type": "text", "align": "left", "fontSize": 12, **HALO}
+    marks: dict[str, list[tuple[list[Any], dict[str, Any], dict[str, Any]]]] = {
+        "level": [
+            (either, {"type": "rule", "strokeDash": [2, 3], "color": INK}, {"y": places["y"]}),
+            (
+                either,
+                {**words, "dx": 4, "dy": 10 if own else -8, "color": INK},
+                {"x": {"value": 0}, "y": places["y"], "text": {"field": "n"}},
+            ),
+        ],
+        "line": [
+            (behind, {"type": "line", "strokeWidth": 1, "color": FAINT, "clip": True}, course),
+            (before, {"type": "line", "strokeWidth": 1.5, "clip": True}, coloured),
+        ],
+        "mean": [
+            (behind, {"type": "line", "strokeWidth": 1.2, "color": FAINT}, course),
+            (behind, {"type": "point", "filled": True, "size": 18, "color": FAINT, "opacity": 1}, places),
+            (before, {"type": "line", "strokeWidth": 2.2}, coloured),
+            (before, {"type": "rule", "strokeWidth": 1.5}, {**places, **interval, "color": colour}),
+            (
+                before,
+                {"type": "point", "size": 70, "opacity": 1, "strokeWidth": 2},
+                {**places, "stroke": colour, "fill": fill, "shape": shape},
+            ),
+        ],
+        "point": [
+            (before, {"type": "point", "filled": True, "size": 16, "opacity": 0.5}, {**places, "color": colour})
+        ],
+        "published": [
+            (behind, {"type": "point", "size": 60, "color": FAINT, "opacity": 1}, places),
+            (before, {"type": "point", "size": 90, "opacity": 1}, {**places, "color": colour, "shape": shape}),
+        ],
+    }  # fmt: skip
+    # Grey first, whatever kind it is.
+    drawn = [(kind, *mark) for kind in kinds for mark in marks[kind]]
+    drawn.sort(key=lambda mark: mark[1] is not behind)
+    layers = [{"data": {"name": k}, "transform": t, "mark": mark, "encoding": code} for k, t, mark, code in drawn]
+    pixels = {n: {"field": f"p{n}", "type": "quantitative", "scale": None, "axis": None} for n in ("x", "y")}
+    encoding = {**pixels, "text": {"field": "text", "type": "nominal"}, "color": colour}
+    return [*layers, {"data": {"name": "label"}, "mark": {**words, "baseline": "middle"}, "encoding": encoding}]
+
+
+def _as_errors(figure: Figure) -> list[dict[str, Any]]:
+    """Return the transforms that make errors of accuracies, none where the axis is of accuracies."""
+    reach = ends(figure, "y")
+    if figure.y.scale != "error" or reach is None:
+        return []
+    least, most = (_short(end) for end in reach)
+    bounds = [
+        {"calculate": f"isValid(datum.{end}) ? clamp(1 - datum.{end}, {least}, {most}) : null", "as": f"e{end}"}
+        for end in ("l", "h")
+    ]
+    return [{"filter": "isValid(datum.y) && datum.y < 1"}, {"calculate": "1 - datum.y", "as": "e"}, *bounds]
+
+
+def _places(figure: Figure) -> dict[str, dict[str, Any]]:
+    """Return the encodings of both positions."""
+    places = {name: _channel(name, axis, ends(figure, name)) for name, axis in (("x", figure.x), ("y", figure.y))}
+    if figure.scattered:
+        places["x"]["scale"]["padding"] = 14  # pixels, so that no mark is cut
+    return places
 
 
 def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[str, Any]:
@@ -131,7 +199,9 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
     style: dict[str, Any] = {"title": axis.title}
     if axis.scale == "band":
         return {"field": name, "type": "nominal", "sort": None, "axis": {**style, "labelAngle": 0, "ticks": False}}
-    scale: dict[str, Any] = {"type": axis.scale, "nice": axis.scale == "linear"}
+    error = axis.scale == "error"
+    scale: dict[str, Any] = {"type": "log" if error else axis.scale, "nice": axis.scale == "linear"}
+    scale |= {"domain": list(map(_short, reach))} if error and reach is not None else {}
     scale |= {"zero": axis.low == 0} if axis.scale == "linear" else {}
     scale |= {"domainMin": axis.low} if axis.low is not None else {}
     scale |= {"domainMax": axis.high} if axis.high is not None else {}
@@ -142,12 +212,12 @@ def _channel(name: str, axis: Axis, reach: tuple[float, float] | None) -> dict[s
         style |= {"labelExpr": "format(datum.value, '~s')", "tickMinStep": 1}
     elif axis.scale != "linear":
         style["labelExpr"] = "format(datum.value, '~g')"
-    if axis.scale in ("log", "symlog") and reach is not None:
-        values = ticks(*reach, axis.scale)
+    if axis.scale in ("log", "error", "symlog") and reach is not None:
+        values = ticks(*reach, "symlog" if axis.scale == "symlog" else "log")
         style |= {"values": values, "labelOverlap": len(values) > ALL_LABELS}
     else:
         style["tickCount"] = 5
-    return {"field": name, "type": "quantitative", "scale": scale, "axis": style}
+    return {"field": "e" if error else name, "type": "quantitative", "scale": scale, "axis": style}
 
 
 def _by_series(figure: Figure, values: Sequence[Any]) -> dict[str, Any]:

@@ -142,6 +142,11 @@ class Page:
         """Move the pointer."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
+    def click(self, x: float, y: float) -> None:
+        """Click at a place."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole page, for a person to look at."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]

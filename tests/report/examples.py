@@ -39,16 +39,21 @@ def write_run(
     return run
 
 
-def write_result(folder, point, accuracy, connectivity, seed=0, sops=None, **settings):
+def write_result(
+    folder, point, accuracy, connectivity, seed=0, sops=None, macs=None, seconds=10.0, machine=None, **settings
+):
     """Write the result of a sweep's point."""
     figures = {**metrics(30, connectivity), "test_accuracy": accuracy}
     if sops is not None:
         figures["operations"] = {"total": {"effective_acs": sops}}
-        figures["energy"] = {"total_pj": 0.9 * sops}
+        figures["energy"] = {"total_pj": 0.9 * sops + 4.6 * (macs or 0)}
+    if macs is not None:
+        figures["operations"]["total"]["effective_macs"] = macs
     content = {"point": point, "settings": Settings(seed=seed, **settings).to_mapping(), "metrics": figures}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{point}-seed{seed}.json"
-    path.write_text(json.dumps({**content, "seconds": 10.0 + seed}))
+    content |= {"machine": machine} if machine else {}
+    path.write_text(json.dumps({**content, "seconds": seconds + seed}))
     return path
 
 
@@ -65,3 +70,28 @@ ODD_LINES = [
     ),
     *(json.dumps({key: value for key, value in LINE.items() if key != gone}).encode() for gone in LINE),
 ]  # fmt: skip
+
+
+BUDGETS = (0.9, 0.95, 0.98)
+METHODS = (
+    "grad_r", "stds", "lats", "str", "magnitude", "magnitude_ste", "granet", "set", "rigl", "deep_r", "soft_deep_r",
+    "static",
+)  # fmt: skip
+
+
+def write_sweeps(folder, sweeps=("first", "second"), seeds=3, methods=METHODS):
+    """Write sweeps of all methods and a dense network, each at other settings; return the folders."""
+    for turn, sweep in enumerate(sweeps):
+        for seed in range(seeds):
+            shift = 0.0007 * seed - 0.002 * turn
+            write_result(
+                folder / sweep, "dense", 0.985 + shift, 1.0, seed, 9000, 600_000, method="dense", lr=0.1 + turn
+            )
+            for rank, method in enumerate(methods):
+                for sparsity in BUDGETS:
+                    left = (1 - sparsity) * (1.5 if method == "soft_deep_r" else 1.0)
+                    accuracy = 0.98 - 0.004 * rank * (sparsity - 0.8) / 0.1 - 0.1 * (sparsity - 0.9) + shift
+                    given = {"method": method, "sparsity": sparsity, "lr": 0.01 + turn}
+                    sops, macs = 3000 * left**0.5 * (1 + rank / 9), 600_000 * left
+                    write_result(folder / sweep, f"{method}-{sparsity}", accuracy, left, seed, sops, macs, **given)
+    return [folder / sweep for sweep in sweeps]

@@ -12,7 +12,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples import ODD_LINES, metrics, write_run
@@ -166,6 +166,7 @@ steps = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(steps, max_size=12), st.integers(4, 16))
 def test_following_finds_what_reading_at_once_does(script, kept):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -197,6 +198,7 @@ def test_following_finds_what_reading_at_once_does(script, kept):
             assert state(course) == state(Course(run))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000))
 def test_of_many_epochs_those_are_kept_that_lie_equally_far_apart_and_the_newest(count):
     with tempfile.TemporaryDirectory() as folder:

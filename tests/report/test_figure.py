@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synaprune.report.figure import Axis, Column, Figure, Table, Trace, ends, has_place, shown, ticks, wide
 
@@ -31,6 +33,26 @@ def test_ends_see_intervals_and_fixed_ends_and_not_what_is_missing():
     assert ends(figure(means), "x") == (2, 4)
     assert ends(figure(Trace("a", [], [], "line")), "y") is None
     assert ends(figure(Trace("a", ["fc1"], [float("inf")], "bar")), "y") is None
+
+
+def test_the_ends_of_an_axis_of_errors_are_errors():
+    error = Axis("e", "error")
+    mean = Trace("a", [1, 2, 3], [0.9, 0.98, 1.0], "mean", [0.8, 0.97, None], [0.95, 0.99, 1.0])
+    low, high = ends(figure(mean, y=error), "y")
+    assert 0 < low < 0.01  # the interval that ends at no error does not stretch the axis without end
+    assert low > 0.005
+    assert 0.2 < high < 0.25
+    assert ends(figure(Trace("a", [1], [1.0], "mean"), y=error), "y") is None
+    assert not has_place(error, 1.0)
+    assert has_place(error, 0.0)
+
+
+@given(st.floats(1e-9, 1), st.floats(1.0001, 1e6))
+def test_a_logarithmic_axis_has_ticks_enough_and_not_too_many(low, ratio):
+    found = ticks(low, low * ratio, "log")
+    assert found == sorted(set(found))
+    assert 3 <= len(found) <= 16
+    assert all(0.998 * low <= value <= 1.002 * low * ratio for value in found)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def document(name):
         name, name, name, Axis("x"), Axis("y"), [trace, Trace("b", [1], [1])], Table([Column(name)], [[name]])
     )
     body = [
-        html.figure(figure), html.legend(figure, shared=True), html.missing([name]), html.tiles([(name, name)]),
+        html.figure(figure), html.legend(figure), html.missing([name]), html.tiles([(name, name)]),
         html.listing({name: name}), html.table(figure.table, name, sortable=True, series=[name]),
     ]  # fmt: skip
     return html.document(name, body, [figure])

@@ -10,7 +10,7 @@ import time
 import pytest
 from test_html import EVIL, Elements
 
-from examples import write_result, write_run
+from examples import write_result, write_run, write_sweeps
 from synaprune.errors import MachineError, UsageError
 from synaprune.report.compare_page import comparison_page
 from synaprune.report.page import run_page, write
@@ -116,6 +116,53 @@ def test_a_page_for_a_hundred_runs_is_small_and_soon_written(tmp_path):
     assert time.process_time() - begin < 5
     assert len(page.encode()) < 5_000_000
     assert "20 points, 100 runs" in page
+
+
+EPYC, XEON = ({"processor": name, "threads": 1, "gpu": None} for name in ("EPYC", "Xeon"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "machines", "reason"),
+    [
+        ((10.0, 14.0), (None, None), ""),
+        ((10.0, 14.0), (EPYC, EPYC), ""),
+        ((10.0, 16.0), (EPYC, EPYC), "took 1.7 times as long as another (sparse)"),
+        ((10.0, 1398.0), (None, None), "took 139.9 times as long as another (sparse)"),
+        ((10.0, 10.0), (EPYC, XEON), "not all runs had the same processor, GPU and number of threads"),
+        ((10.0, 10.0), (EPYC, {**EPYC, "threads": 2}), "not all runs had the same processor"),
+    ],
+)
+def test_seconds_are_left_out_where_they_cannot_be_compared(tmp_path, seconds, machines, reason):
+    for seed in (0, 1):
+        more = {"seconds": seconds[seed], "machine": machines[seed]}
+        write_result(tmp_path, "sparse", 0.95 + seed / 100, 0.1, seed, alpha=0.1, **more)
+    page = comparison_page([tmp_path])
+    assert (">seconds<" in page) == (not reason)
+    assert ("Seconds are left out" in page) == bool(reason)
+    assert reason in page
+
+
+def test_the_best_at_each_budget_is_said_first_and_bold(tmp_path):
+    page = comparison_page(write_sweeps(tmp_path))
+    tile = re.search(r'<ul class="tiles best"><li>(.*?)<li>', page).group(1)
+    words = re.sub(r"<[^>]*>", "|", tile)
+    assert "2 % left" in words
+    assert "Grad R · first" in words
+    assert "% of dense" in words
+    pivot = page.partition('<table class="pivot">')[2].partition("</table>")[0]
+    columns = zip(*(re.findall(r"<td.*?(?=<td|<tr|</tbody>)", row) for row in pivot.split("<tr>")[2:]))
+    for cells in columns:
+        kept = [cell for cell in cells if re.search(r"\d", cell) and 'class="over"' not in cell]
+        numbers = [float(re.search(r"\d+\.\d+", cell).group()) for cell in kept]
+        assert [number for number, cell in zip(numbers, kept) if "<b>" in cell] == [max(numbers)]
+    assert page.index('class="tiles best"') < page.index('class="pivot"') < page.index("<h2>Points</h2>")
+
+
+def test_where_no_budget_can_be_told_there_is_no_table_by_budget(tmp_path):
+    write_result(tmp_path, "a", 0.9, 0.1, alpha=0.1)
+    page = comparison_page([tmp_path])
+    assert 'class="pivot"' not in page
+    assert 'class="tiles best"' not in page
 
 
 def test_a_comparison_has_a_table_that_sorts_and_boxes_that_switch(tmp_path):

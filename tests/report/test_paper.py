@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import matplotlib.image
 import pytest
 
-from examples import write_result
+from examples import write_result, write_sweeps
 from synaprune.errors import MachineError, UsageError
 from synaprune.report.compare_page import comparison
-from synaprune.report.figure import Axis, Figure, Table, Trace
-from synaprune.report.paper import COLOURS, DASHES, MARKERS, draw, write_figures
+from synaprune.report.figure import Axis, Figure, Look, Table, Trace
+from synaprune.report.paper import COLOURS, DASHES, GREY, MARKERS, draw, write_figures
 from synaprune.report.run_figures import run_figures
 
 
@@ -62,6 +62,44 @@ def test_a_comparison_is_drawn(tmp_path):
     assert axes.get_xscale() == "log"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Grad R", "dense"]
     assert [text.get_text() for text in axes.texts] == ["dense 98.00 %"]
+
+
+def test_errors_and_sweeps_in_figures_for_papers(tmp_path):
+    (figure,) = (f for f in comparison(write_sweeps(tmp_path), ["grad_r"])[1] if f.key == "accuracy-connectivity")
+    drawing = draw(figure)
+    (axes,) = drawing.axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylabel() == "test error, less is better"
+    (legend,) = drawing.legends  # beneath, where it hides no grey line
+    assert {text.get_text() for text in legend.get_texts()} == {"Grad R · first", "Grad R · second", "dense · first"}
+    lines = {tuple(line.get_ydata()): line for line in axes.lines if len(line.get_xdata()) == 3}
+    looks = {}
+    for trace in figure.traces:
+        if trace.kind == "mean" and len(trace.x) == 3:
+            errors = [1 - y for y in trace.y]
+            line = next(line for y, line in lines.items() if y == pytest.approx(errors))
+            looks[trace.series] = (line.get_color(), line.get_linestyle(), line.get_markerfacecolor())
+    one, two = looks["Grad R · first"], looks["Grad R · second"]
+    assert one[0] == two[0] == one[2] != GREY
+    assert one[1:] != two[1:]
+    assert two[2] == "white"
+    assert {look[0] for series, look in looks.items() if not series.startswith("Grad R")} == {GREY}
+    bottom, top = axes.get_ylim()
+    assert 0 < bottom < min(min(y) for y in lines)
+    assert max(max(y) for y in lines) < top
+
+
+def test_intervals_reach_as_far_on_an_axis_of_errors():
+    trace = Trace("a", [1, 2], [0.9, 0.99], "mean", [0.8, 0.9], [0.95, 1.0])
+    figure = Figure(
+        "k", "t", "n", Axis("x"), Axis("e", "error"), [trace], Table([], []), looks={"a": Look("a", "")}, front=["a"]
+    )
+    (axes,) = draw(figure).axes
+    (bars,) = (c for c in axes.collections if len(c.get_segments()) == 2)
+    spans = [sorted(y for _, y in segment) for segment in bars.get_segments()]
+    assert spans[0] == pytest.approx([0.05, 0.2])
+    assert spans[1][1] == pytest.approx(0.1)
+    assert 0 < spans[1][0] < 0.01
 
 
 def test_series_can_be_told_apart_without_colour():

@@ -25,7 +25,7 @@ def test_runs_results_and_folders_of_them_come_together(tmp_path):
         "dense",
         "Grad R, alpha 0.2",
     ]
-    assert [record.series for record in records] == ["Grad R", "Grad R", "dense", "Grad R"]
+    assert [record.series for record in records] == ["Grad R", "Grad R", "dense · results", "Grad R"]
 
 
 def test_points_of_a_sweep_keep_its_names(tmp_path):
@@ -51,17 +51,18 @@ def test_a_budget_and_a_fixed_strength_are_two_curves(tmp_path):
     write_run(tmp_path / "c", sparsity=0.9, schedule_flat=0.5)
     write_run(tmp_path / "d", sparsity=0.95, schedule_flat=0.5)
     records, _ = gather([tmp_path])
-    assert [record.series for record in records] == ["Grad R, fixed alpha"] * 2 + ["Grad R, budget"] * 2
+    assert [record.series for record in records] == ["Grad R, fixed alpha"] * 2 + ["Grad R"] * 2
 
 
 def test_settings_that_were_chosen_for_each_budget_leave_one_curve(tmp_path):
     for sparsity, lr in ((0.9, 0.1), (0.95, 0.2)):
         write_result(tmp_path / "one", f"s{sparsity}", 0.9, 0.1, sparsity=sparsity, lr=lr)
     write_result(tmp_path / "one", "fixed", 0.9, 0.1, alpha=0.5)
-    assert [r.series for r in gather([tmp_path / "one"])[0]] == ["fixed", "Grad R, budget", "Grad R, budget"]
+    assert [r.series for r in gather([tmp_path / "one"])[0]] == ["fixed", "Grad R", "Grad R"]
     write_result(tmp_path / "two", "dense", 0.9, 1.0, method="dense")
     both = gather([tmp_path / "one", tmp_path / "two"])[0]
-    assert [r.series for r in both] == ["fixed", *["one: Grad R, budget"] * 2, "dense"]
+    assert [r.series for r in both] == ["Grad R, fixed alpha · one", *["Grad R · one"] * 2, "dense · two"]
+    assert [r.family for r in both] == ["Grad R, fixed alpha", "Grad R", "Grad R", "dense"]
     write_result(tmp_path / "one", "again", 0.9, 0.1, sparsity=0.9, lr=0.3)  # now two rates stand against each other
     assert len({r.series for r in gather([tmp_path / "one"])[0]}) == 4
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from synaprune.report.figure import Axis, Figure, Table, Trace
-from synaprune.report.vega import COLOURS, colour, data, look, specification
+from synaprune.report.figure import Axis, Figure, Look, Table, Trace
+from synaprune.report.vega import COLOURS, colour, dash, data, specification
 
 X, LOG = Axis("epoch"), Axis("connectivity", "log", share=True, high=1.0)
 
@@ -38,7 +38,8 @@ def test_what_a_logarithmic_axis_has_no_place_for_is_a_gap():
 
 def test_every_series_has_a_look_of_its_own():
     lines = [Trace(str(index), [1], [0.5]) for index in range(2 * COLOURS)]
-    assert len({(colour(figure(*lines), s), look(figure(*lines), s)[1]) for s in figure(*lines).series}) == 2 * COLOURS
+    looks = {(colour(figure(*lines), s), tuple(dash(figure(*lines), s))) for s in figure(*lines).series}
+    assert len(looks) == 2 * COLOURS
     lines = lines[:COLOURS]
     encoding = specification(figure(*lines))["layer"][0]["encoding"]
     assert encoding["color"]["scale"]["domain"] == [str(index) for index in range(COLOURS)]
@@ -73,10 +74,16 @@ def test_a_map_fits_a_phone():
         assert specification(figure(trace))["width"] <= 330
 
 
-@pytest.mark.parametrize("kind", ["line", "step", "bar", "point", "mean", "published", "level"])
-def test_names_from_outside_are_only_data(kind):
+KINDS = [(kind, False) for kind in ("line", "step", "bar")]
+KINDS += [(kind, True) for kind in ("line", "point", "mean", "published", "level")]
+
+
+@pytest.mark.parametrize(("kind", "compared"), KINDS)
+@pytest.mark.parametrize("y", [LOG, Axis("accuracy", "error")])
+def test_names_from_outside_are_only_data(kind, compared, y):
     name = "datum.x'\"]; alert(1)//"
-    spec = specification(figure(Trace(name, [1], [0.5], kind, [0.4], [0.6], names=[name])))
+    more = {"looks": {name: Look(name, name)}, "front": [name]} if compared else {}
+    spec = specification(figure(Trace(name, [1], [0.5], kind, [0.4], [0.6], names=[name]), y=y, **more))
 
     def elsewhere(node, key=""):
         if isinstance(node, dict):
