@@ -106,7 +106,8 @@ def _means(records: Sequence[Record]) -> tuple[Table, list[str]]:
 
 def _incomparable(records: Sequence[Record]) -> str:
     """Return in words why the seconds of some records say nothing about their methods; empty where they may."""
-    machines = {tuple(r.machine.get(key) for key in ("processor", "gpu", "threads")) for r in records if r.machine}
+    known = [record.machine for record in records if isinstance(record.machine, dict) and record.machine]
+    machines = {tuple(str(machine.get(key)) for key in ("processor", "gpu", "threads")) for machine in known}
     if len(machines) > 1:
         return " Seconds are left out: not all runs had the same processor, GPU and number of threads."
     by_point: dict[str, list[float]] = {}

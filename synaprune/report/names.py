@@ -68,9 +68,10 @@ def labels(many: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     >>> labels([{"method": "dense"}, {"method": "grad_r", "alpha": 0.1}, {"method": "grad_r", "alpha": 0.2}])
     (['dense', 'Grad R, alpha 0.1', 'Grad R, alpha 0.2'], ['dense', 'Grad R', 'Grad R'])
     """
-    varied = {
-        str(one.get("method")): _varied([s for s in many if s.get("method") == one.get("method")]) for one in many
-    }
+    of_method: dict[str, list[Mapping[str, Any]]] = {}
+    for settings in many:
+        of_method.setdefault(str(settings.get("method")), []).append(settings)
+    varied = {method: _varied(members) for method, members in of_method.items()}
     points, curves = [], []
     for settings in many:
         names, strength = varied[str(settings.get("method"))], along(settings)[0]

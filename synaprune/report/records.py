@@ -82,24 +82,59 @@ def gather(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Record], list[
 
 def _named(records: Sequence[Record]) -> list[Record]:
     """Return the records with point and curve; by the names that a sweep gave, where those tell all points apart."""
-    points, curves = labels([record.settings for record in records])
+    points, curves = _apart(records, *labels([record.settings for record in records]))
     short = [record.given for record in records]
     for given in (short, [f"{record.sweep}: {record.given}" for record in records]):
         if all(short) and len(set(given)) == len(set(points)) == len(set(zip(given, points))):
             points = given
             break
-    groups = [name for name, _ in group_names(records)]
-    several = len({record.sweep for record in records}) > 1
-    whole = {group for group in groups if _is_whole(group, groups, records, points, curves, several)}
-    named = []
-    for record, point, curve, (group, family) in zip(records, points, curves, group_names(records)):
+    named = [replace(r, point=point, series=curve, family=curve) for r, point, curve in zip(records, points, curves)]
+    groups, on_curve = _by(named, [name for name, _ in group_names(named)]), _by(named, curves)
+    whole = {group for group, members in groups.items() if _is_whole(members, on_curve)}
+    found = []
+    for record, (group, family) in zip(named, group_names(named)):
         if group in whole:
-            named.append(replace(record, point=point, series=group, family=family))
-        elif len({other for other, its in zip(points, curves) if its == curve}) == 1:
-            named.append(replace(record, point=point, series=point, family=point))
-        else:
-            named.append(replace(record, point=point, series=curve, family=curve))
-    return named
+            record = replace(record, series=group, family=family)
+        elif len({other.point for other in on_curve[record.series]}) == 1:
+            record = replace(record, series=record.point, family=record.point)
+        found.append(record)
+    return found
+
+
+def _apart(records: Sequence[Record], points: list[str], curves: list[str]) -> tuple[list[str], list[str]]:
+    """Tell points of several sweeps apart that have the same settings and a seed in common, and their curves.
+
+    They were made twice, and are no sample over seeds; where all seeds differ, one sweep adds to the other.
+    """
+    sweeps: dict[Any, set[str]] = {}
+    for record, point in zip(records, points):
+        sweeps.setdefault((point, record.settings.get("seed")), set()).add(record.sweep)
+    twice = {point for (point, _), names in sweeps.items() if len(names) > 1}
+    parted = {curve for point, curve in zip(points, curves) if point in twice}
+    return (
+        [f"{r.sweep}: {point}" if point in twice else point for r, point in zip(records, points)],
+        [f"{curve} · {r.sweep}" if curve in parted else curve for r, curve in zip(records, curves)],
+    )
+
+
+def _by(records: Sequence[Record], keys: Sequence[str]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record, key in zip(records, keys):
+        found.setdefault(key, []).append(record)
+    return found
+
+
+def _is_whole(members: Sequence[Record], on_curve: Mapping[str, Sequence[Record]]) -> bool:
+    """Tell whether a sweep's points of a method are one curve.
+
+    Where no number of synapses occurs twice, all else in which they differ was chosen for it. A curve of points of
+    several sweeps that differ in nothing else is none of a single sweep, which a single point of a sweep may be.
+    """
+    sweeps = {other.sweep for series in {record.series for record in members} for other in on_curve[series]}
+    every = {record.sweep for some in on_curve.values() for record in some}
+    if len(sweeps) > 1:
+        return False
+    return one_curve(members) or (len(every) > 1 and len({record.point for record in members}) == 1)
 
 
 def group_names(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -119,25 +154,6 @@ def group_names(records: Sequence[Record]) -> list[tuple[str, str]]:
             name += f", {asked_for(record.settings)}"
         names.append((f"{name} · {record.sweep}" if several and record.sweep else name, name))
     return names
-
-
-def _is_whole(
-    group: str,
-    groups: Sequence[str],
-    records: Sequence[Record],
-    points: Sequence[str],
-    curves: Sequence[str],
-    several: bool,
-) -> bool:
-    """Tell whether a sweep's points of a method are one curve.
-
-    Where no number of synapses occurs twice, all else in which they differ was chosen for it. A curve of points of
-    several sweeps that differ in nothing else is none of a single sweep.
-    """
-    own = [index for index, other in enumerate(groups) if other == group]
-    if any(curves[a] == curve and records[a].sweep != r.sweep for a in own for r, curve in zip(records, curves)):
-        return False
-    return one_curve([records[index] for index in own]) or (several and len({points[index] for index in own}) == 1)
 
 
 def one_curve(records: Sequence[Record]) -> bool:

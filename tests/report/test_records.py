@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from examples import write_result, write_run
 from synaprune.errors import UsageError
-from synaprune.report.records import gather
+from synaprune.report.records import Record, _named, gather
 
 
 def test_runs_results_and_folders_of_them_come_together(tmp_path):
@@ -43,6 +44,38 @@ def test_points_of_several_sweeps_are_told_apart_by_the_sweep(tmp_path):
     write_result(tmp_path / "one", "dense", 0.9, 1.0, method="dense")
     write_result(tmp_path / "two", "dense", 0.9, 1.0, method="dense", lr=0.5)
     assert [record.point for record in gather([tmp_path / "one", tmp_path / "two"])[0]] == ["one: dense", "two: dense"]
+
+
+@pytest.mark.parametrize("seeds", [((0, 1), (0, 1)), ((0, 1), (1, 2))])
+def test_sweeps_that_made_the_same_again_are_told_apart(tmp_path, seeds):
+    for sweep, its in zip(("one", "two"), seeds):
+        for seed in its:
+            for sparsity in (0.9, 0.95):
+                write_result(tmp_path / sweep, f"s{sparsity}", 0.9, 1 - sparsity, seed, sparsity=sparsity)
+            write_result(tmp_path / sweep, "dense", 0.9, 1.0, seed, method="dense")
+    records, _ = gather([tmp_path / "one", tmp_path / "two"])
+    assert {record.series for record in records} == {"Grad R · one", "Grad R · two", "dense · one", "dense · two"}
+    assert {record.family for record in records} == {"Grad R", "dense"}
+    assert {record.point for record in records} == {
+        f"{sweep}: {given}" for sweep in ("one", "two") for given in ("s0.9", "s0.95", "dense")
+    }
+
+
+def test_a_sweep_that_adds_seeds_adds_to_the_points(tmp_path):
+    for sweep, seed in (("one", 0), ("one", 1), ("two", 2)):
+        for sparsity in (0.9, 0.95):
+            write_result(tmp_path / sweep, f"s{sparsity}", 0.9, 1 - sparsity, seed, sparsity=sparsity)
+    records, _ = gather([tmp_path / "one", tmp_path / "two"])
+    assert {record.point for record in records} == {"s0.9", "s0.95"}
+    assert {record.series for record in records} == {"Grad R"}
+
+
+def test_thousands_of_results_are_named_in_a_moment():
+    settings = [{"method": "set", "sparsity": 0.9, "lr": n // 5, "seed": n % 5} for n in range(4000)]
+    made = [Record(f"r{n}", one, {}, 1.0, sweep=f"s{n % 3}") for n, one in enumerate(settings)]
+    begin = time.process_time()
+    assert len({record.point for record in _named(made)}) == 800
+    assert time.process_time() - begin < 5
 
 
 def test_a_budget_and_a_fixed_strength_are_two_curves(tmp_path):
