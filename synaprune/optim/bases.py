@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.errors import UsageError, nearest
+from synaprune.optim.surroundings import shield
+from synaprune.optim.trial import Trial
 
-__all__ = ["bias_correction", "check_options", "decays_decoupled", "flush", "longest_move", "make_base", "reset"]
+__all__ = ["bias_correction", "check_options", "decay_of", "device_of", "flush", "longest_move", "make_base", "reset"]
 
 # Their direction does not turn around with the sign of a weight, or needs the loss again and again.
 REFUSED: dict[type[Optimizer], str] = {
@@ -34,12 +36,14 @@ BIAS_CORRECTED = (
 def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, Any]) -> Optimizer:
     """Construct the base optimizer around a stand-in, or say in one sentence why it cannot serve.
 
-    The fused kernel is switched on where torch has one for all `members` and the options do not say otherwise.
+    The fused kernel is switched on where torch has one for all `members` and the options do not say otherwise. A base
+    that torch does not bring along is tried.
 
     Raises:
-        UsageError: `base` is not an optimizer class, is one of the three that cannot be a base, or does not
-            take these options.
+        UsageError: `base` is not an optimizer class, is one of the three that cannot be a base, does not take these
+            options, or has not stood its trial.
     """
+    members = list(members)
     if not (isinstance(base, type) and issubclass(base, Optimizer)):
         raise UsageError(f"base={base!r} is not a torch optimizer class; pass one such as torch.optim.Adam")
     for refused, reason in REFUSED.items():
@@ -53,9 +57,25 @@ def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, 
     if _takes_fused(base, members) and not {"fused", "foreach"} & options.keys():
         options = {**options, "fused": True}
     try:
-        return base([torch.zeros(1, dtype=torch.float32, device="cpu")], **options)
+        made = base([torch.zeros(1, dtype=torch.float32, device="cpu")], **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
+    if "lr" not in made.defaults:
+        raise UsageError(f"{base.__name__} cannot be the base of a rewiring method because it has no learning rate lr")
+    if not _comes_with_torch(base):
+        with shield():
+            Trial(base.__name__, lambda weight: base([weight], **options), device_of(members)).check()
+    return made
+
+
+def _comes_with_torch(base: type[Optimizer]) -> bool:
+    return base.__module__.startswith("torch.optim.")
+
+
+def device_of(members: Iterable[Any]) -> torch.device:
+    """Return where to try a base that shall move these tensors."""
+    kinds = [p.device for p in members if isinstance(p, Tensor) and p.device.type != "meta"]
+    return kinds[0] if kinds else torch.device("cpu")
 
 
 def check_options(method: str, base: type[Optimizer], options: Iterable[str], known: Iterable[str]) -> None:
@@ -87,9 +107,24 @@ def bias_correction(base: Optimizer, group: dict[str, Any], steps: int) -> float
     return 1.0 - float(group["betas"][0]) ** steps if isinstance(base, BIAS_CORRECTED) else 1.0
 
 
-def decays_decoupled(base: Optimizer, group: dict[str, Any]) -> bool:
-    """Tell whether this base takes weight decay apart from the gradient (Loshchilov and Hutter, 2019)."""
-    return isinstance(base, torch.optim.Adafactor) or bool(group.get("decoupled_weight_decay", False))
+def decay_of(
+    base: Optimizer, group: dict[str, Any], make: Callable[[Tensor], Optimizer], known: dict[tuple[Any, ...], str]
+) -> str:
+    """Return which of `trial.DECAYS` is a base's weight decay with the options of a group.
+
+    Where that has to be tried, with what `make` makes, `known` keeps the answer.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if _comes_with_torch(type(base)):
+        apart = isinstance(base, torch.optim.Adafactor) or group.get("decoupled_weight_decay")
+        return "decoupled" if apart else "coupled"
+    options = (group[option] for option in base.defaults if option in group)
+    switches = tuple(value if isinstance(value, bool | str) else bool(value) for value in options)
+    if switches not in known:
+        known[switches] = Trial(type(base).__name__, make, device_of(group["params"])).decay()
+    return known[switches]
 
 
 def longest_move(base: Optimizer, group: dict[str, Any]) -> float:
@@ -134,4 +169,8 @@ def flush(state: dict[str, Any], latent: Tensor) -> None:
 
 def _moments(state: dict[str, Any], latent: Tensor) -> list[tuple[str, Tensor]]:
     """Return the tensors of a base's state that hold one number for each latent."""
-    return [(key, value) for key, value in state.items() if isinstance(value, Tensor) and value.shape == latent.shape]
+    return [
+        (key, value)
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.shape == latent.shape and value.is_floating_point() and key != "step"
+    ]

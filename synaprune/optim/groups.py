@@ -14,7 +14,7 @@ from synaprune.errors import UsageError
 from synaprune.plain import plain
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "State", "check_numbers", "check_type", "groups_of", "moves"]
+__all__ = ["Group", "Params", "State", "check_numbers", "check_type", "groups_of", "moves", "own_values"]
 
 log = logging.getLogger("synaprune")
 
@@ -82,6 +82,13 @@ def _of_tensors(params: Params) -> list[Group]:
             members = [members] if isinstance(members, Tensor) else list(members)
         groups.append({**group, "params": members})
     return groups
+
+
+def own_values(group: Group) -> None:
+    """Give a group tensors of its own as values: a scheduler writes into a learning rate, once for each group."""
+    for option, value in group.items():
+        if isinstance(value, Tensor):
+            group[option] = value.clone()
 
 
 def check_numbers(group: Group) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
-from synaprune.optim import bases, latents, loading
-from synaprune.optim.groups import Group, Params, State, check_numbers, check_type, groups_of, moves
+from synaprune.optim import bases, handover, latents, loading
+from synaprune.optim.groups import Group, Params, State, check_numbers, check_type, groups_of, moves, own_values
 from synaprune.optim.surroundings import shield
+from synaprune.optim.trial import DECAYS
 from synaprune.plain import plain
 
 __all__ = ["LatentOptimizer"]
@@ -51,6 +52,7 @@ class LatentOptimizer(Optimizer):
         bases.check_options(type(self).__name__, base, self._base_options, [*defaults, *self._forms])
         self._base = bases.make_base(base, members, self._base_options)
         self._clashes = sorted(self._base.defaults.keys() & defaults.keys())
+        self._decays: dict[tuple[Any, ...], str] = {}  # kinds of weight decay by the base's options
         for option in self._clashes:
             defaults[f"base_{option}"] = self._base.defaults[option]
         common = {"rewire": True, "counted": True, "margin": None, "check_finite": True, "seed": 0}
@@ -76,11 +78,14 @@ class LatentOptimizer(Optimizer):
             )
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        own_values(group)
         if not group["rewire"]:
             return
         try:
             self._complete(group, new=True)
             self._check_group(group)
+            if group.get("weight_decay"):
+                self._shrinkage(group)
             for weight in group["params"]:
                 check_type(weight, self._name(weight))
         except UsageError:
@@ -135,34 +140,30 @@ class LatentOptimizer(Optimizer):
         rates = [self.defaults["lr"], *(group.get(key) for key in ("lr", "initial_lr", "max_lr"))]
         return 10.0 * max(float(rate or 0.0) for rate in rates)
 
+    def _newborn(self, tensor: Tensor, group: Group) -> Optimizer:
+        """Return a base of one tensor alone, with the options of a group."""
+        options = {key: group.get(f"base_{key}", group[key]) for key in self._base.defaults if key in group}
+        make: Any = type(self._base)
+        newborn: Optimizer = make([{**options, "params": [tensor]}], **self._base_options)
+        return newborn
+
     def _born(self, tensor: Tensor, group: Group) -> State:
         """Return a tensor's first state as the base would have begun it (Adagrad's is not empty)."""
-        options = {key: group.get(f"base_{key}", group[key]) for key in self._base.defaults if key in group}
-        newborn: Any = type(self._base)
-        return newborn([{**options, "params": [tensor]}], **self._base_options).state[tensor]
+        return handover.born(self._newborn(tensor, group), tensor, self.state)
+
+    def _shrinkage(self, group: Group) -> float | None:
+        """Return by which share the weights of a group decay in a step apart from their gradient; None: with it."""
+        kind = bases.decay_of(self._base, group, lambda p: self._newborn(p, group), self._decays)
+        shrink = DECAYS[kind]
+        return None if shrink is None else shrink(float(group["lr"]), float(group["weight_decay"]))
 
     @contextmanager
     def _base_sees_latents(self) -> Iterator[None]:
-        kept = [dict(group) for group in self.param_groups]
         for group, weight in self._plain():
             if moves(weight) and not self.state[weight]:
                 self.state[weight] = self._born(weight, group)
-        states = {state.get("latent", p): state.get("base", state) for p, state in self.state.items()}
-        self._base.state = defaultdict(dict, states)
-        try:
-            for group in self.param_groups:
-                for option in self._clashes:
-                    group[option] = group[f"base_{option}"]
-                # What has been frozen may have an old gradient.
-                group["params"] = [p for p in group["params"] if moves(p)]
-                if group["rewire"]:
-                    group["params"] = [self.state[p]["latent"] for p in group["params"]]
-                    if "weight_decay" in group:
-                        group["weight_decay"] = 0.0
+        with handover.lent(self._base, self.state, self._clashes):
             yield
-        finally:
-            for group, before in zip(self.param_groups, kept):
-                group.update({key: before[key] for key in ("params", "weight_decay", *self._clashes) if key in before})
 
     # -- saving, loading, copying --------------------------------------------------------------------------
 
@@ -203,7 +204,7 @@ class LatentOptimizer(Optimizer):
         return weights
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_base", "_base_options", "_clashes")
+        own = ("_base", "_base_options", "_clashes", "_decays")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -211,6 +212,8 @@ class LatentOptimizer(Optimizer):
         if "_stand_ins" in self.__dict__:
             weights = self._return_weights()
             loaded = {weights.get(p, p): state for p, state in self.state.items()}
-            owned = {p: latents.own(p, state, self._sign_dtype) for p, state in loaded.items()}
-            self.state = defaultdict(dict, owned)
+            for p, value in loaded.items():
+                if isinstance(p, Tensor):
+                    loaded[p] = latents.own(p, value, self._sign_dtype)
+            self.state = defaultdict(dict, loaded)
         self._base.param_groups = self.param_groups

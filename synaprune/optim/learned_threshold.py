@@ -166,6 +166,8 @@ class STR(Shrinking):
                     group["params"] = [*group["params"], state["scalar"]]
                     self._base.state[state["scalar"]] = state["scalar_base"]
                 yield
+                for _, state in learning:
+                    state["scalar_base"] = self._base.state.pop(state["scalar"])
         finally:
             for _, state in learning:
                 state["scalar"].grad = None

@@ -33,6 +33,8 @@ def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tenso
             )
     weights = [weight for group in groups for weight in group["params"]]
     for index, state in state_dict["state"].items():
+        if index not in range(len(weights)):
+            continue  # somebody else's, which torch hands on as it is
         for value in {**state, **state.get("base", {})}.values():
             if isinstance(value, Tensor) and not _fits(value, weights[index]):
                 raise UsageError(

@@ -22,6 +22,7 @@ from synaprune.optim import bases, latents
 from synaprune.optim.fingerprint import fingerprint, same
 from synaprune.optim.groups import Group, Params, State, moves
 from synaprune.optim.inspection import Inspection
+from synaprune.optim.quiet import quiet_step
 from synaprune.optim.surroundings import shielded
 from synaprune.plain import plain
 
@@ -157,14 +158,14 @@ class Rewirer(Inspection):
             for group, weight, state in moved:
                 state["latent"].grad = self._pull(weight, state, group)
             with self._base_sees_latents():
-                self._base.step()
+                quiet_step(self._base)
         finally:
             for _, _, state in moved:
                 state["latent"].grad = None
         for (group, weight, state), note in zip(moved, notes):
             state["steps"] += 1
-            if group.get("weight_decay") and bases.decays_decoupled(self._base, group):
-                state["latent"].sub_(weight, alpha=float(group["lr"]) * group["weight_decay"])
+            if group.get("weight_decay") and (share := self._shrinkage(group)):
+                state["latent"].sub_(weight, alpha=share)
             if "absent" not in state:
                 self._after(weight, state, group, note)
             if state["steps"] % bases.flush_period(group) == 0:
@@ -190,7 +191,7 @@ class Rewirer(Inspection):
         latent: Tensor = state["latent"]
         gradient = cast(Tensor, weight.grad).to(latent.dtype)
         decay = group.get("weight_decay", 0.0)
-        if decay and not bases.decays_decoupled(self._base, group):
+        if decay and self._shrinkage(group) is None:
             gradient = gradient.add(weight, alpha=-decay if group.get("maximize") else decay)
         if "absent" in state:
             gradient = gradient.masked_fill(state["absent"], 0.0)

@@ -81,3 +81,18 @@ def train(net, optimizer, steps, seed=0, scheduler=None):
 
 def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values()))
+
+
+def idle(**options):
+    """Return, for every method, the options with which it neither prunes nor adds noise."""
+    none = {"sparsity": 0.0, "schedule": cubic(steps=1000), "period": 2}
+    still = {"sparsity": 0.0, "alpha": 0.0, "temperature": 0.0}
+    own = {
+        "deep_r": still,
+        "dense": {},
+        "grad_r": {"alpha": 0.0},
+        "granet": {**none, "initial": 1.0},
+        "soft_deep_r": {**still, "alpha": 1e-30, "temperature": 1e-30},
+        "static": {"sparsity": 0.0},
+    }
+    return {name: {**own.get(name, none), **options} for name in METHODS}

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from common import model, train
+from common import idle, model, train
 from torch import nn
 
 from synaprune.errors import UsageError
-from synaprune.optim import GradR
+from synaprune.optim import METHODS, GradR
 
 
 def test_every_trainable_tensor_of_a_module_is_in_one_group():
@@ -48,7 +48,7 @@ def test_added_group_is_rewired_with_its_own_values():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.complex64])
 def test_tensor_types_that_cannot_be_rewired(dtype):
     optimizer = GradR([nn.Parameter(torch.ones(2))])
-    with pytest.raises(UsageError, match="use autocast"):
+    with pytest.raises(UsageError, match="complex numbers" if dtype.is_complex else "use autocast"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3, dtype=dtype))]})
     assert len(optimizer.param_groups) == 1
 
@@ -89,3 +89,17 @@ def test_weights_that_no_rule_knows_are_reported_and_can_be_included(caplog):
     caplog.clear()
     assert GradR(Odd(), include="kernel").param_groups[0]["param_names"] == ["kernel", "fc.weight"]
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_learning_rate_that_is_a_tensor_belongs_to_one_group(name):
+    """A scheduler writes into it, once for each group."""
+    rate, net = torch.tensor(0.1), model()
+    optimizer = METHODS[name](net, **idle(lr=rate)[name])
+    optimizer.add_param_group({"params": [("added", nn.Parameter(torch.ones(3, 2)))]})
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    for _ in range(2):
+        scheduler.step(1.0)
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([0.05] * 3)
+    assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
+    assert rate == 0.1
