@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["appending", "check_place", "full_disk_named", "locked", "replacing", "sync"]
+__all__ = ["appending", "check_place", "full_disk_named", "locked", "move", "readable", "replacing", "sync"]
 
 KEPT = "what it held is kept: free some space and resume"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -115,6 +115,24 @@ def locked(path: Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[str]:
+    """Open a file for a library, and return a name for it that is Unicode: those of files may be any bytes."""
+    with path.open("rb") as file:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            yield f"/dev/fd/{file.fileno()}"
+        else:
+            yield str(path)
+
+
+def move(path: Path, target: Path) -> None:
+    """Give a file another name in its folder, on the disk too, in place of what had that name."""
+    os.replace(path, target)
+    sync(path.parent)
 
 
 def sync(folder: Path) -> None:

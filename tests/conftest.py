@@ -10,6 +10,7 @@ import pytest
 
 # A shell that starts the tests in the background makes them, and all that they start, deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["TERM"] = "xterm"  # what is shown in one that cannot move its cursor is tested by its name
 
 
 @pytest.fixture

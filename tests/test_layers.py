@@ -18,7 +18,7 @@ LAYERS = [
     {"budget"},
     {"measure"},
     {"synapses"},
-    {"files", "errors", "plain", "tensorfile"},
+    {"files", "errors", "plain", "tensorfile", "terminal"},
 ]
 
 

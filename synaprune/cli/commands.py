@@ -17,6 +17,7 @@ from typing import Any
 
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import check_place
+from synaprune.terminal import console, say
 from synaprune.train import recipes
 from synaprune.train.settings import Settings
 
@@ -26,14 +27,13 @@ __all__ = [
     "evaluate_run",
     "export_run",
     "list_recipes",
+    "only_prints",
     "process",
     "run_sweep",
     "train_network",
     "watch_run",
     "write_report",
 ]
-
-PLAIN_WIDTH = 100  # columns of what goes to a file or a pipe
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,6 +45,15 @@ def process() -> tuple[int, int]:
     return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 1)
 
 
+def only_prints(options: argparse.Namespace) -> bool:
+    """Return whether a command leaves nothing behind but what it has printed."""
+    if options.run is bench_network:
+        return options.json is None
+    if options.run is run_sweep:
+        return options.list or options.table
+    return options.run in (list_recipes, watch_run)
+
+
 def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
     """Train, then show the table and draw the figure."""
     known = {field.name for field in dataclasses.fields(Settings)}
@@ -53,8 +62,6 @@ def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
     settings = Settings.from_mapping(recipes.override(recipe, overrides), source=f"recipe '{options.recipe}'")
     folder = options.out or Path("runs", f"{settings.task}-{Path(options.recipe).stem}-{settings.seed}")
 
-    from rich.console import Console
-
     from synaprune.report import page, training_figure
     from synaprune.train import parallel, run
     from synaprune.train.display import Display
@@ -62,7 +69,7 @@ def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
 
     command = [*parallel.launcher(), *arguments]
     try:
-        with Display(Console(stderr=True, quiet=process()[0] > 0)) as display:
+        with Display(console(stderr=True, quiet=process()[0] > 0)) as display:
             metrics = train(
                 settings,
                 folder,
@@ -85,9 +92,9 @@ def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
     trained = run.Run(folder)
     if trained.evaluation(metrics["epoch"]) is None:
         trained.keep_evaluation(evaluate(folder, data_dir=options.data_dir))
-    print(f"figure: {training_figure(folder)}")
+    say(f"figure: {training_figure(folder)}")
     page.write(page.run_page(folder), trained.page_path)
-    print(f"page: {trained.page_path}")
+    say(f"page: {trained.page_path}")
 
 
 def evaluate_run(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -98,7 +105,7 @@ def evaluate_run(options: argparse.Namespace, arguments: list[str]) -> None:
 
     metrics = evaluate(options.folder, data_dir=options.data_dir, device=options.device)
     _show(metrics, f"after epoch {metrics['epoch']}")
-    print(*measures(metrics), sep="\n")
+    say(*measures(metrics))
     try:
         Run(options.folder).keep_evaluation(metrics)
     except OSError as error:  # the folder may be another's
@@ -122,35 +129,34 @@ def write_report(options: argparse.Namespace, arguments: list[str]) -> None:
     choice = {"show": options.show, "axis": options.axis}
     out = options.out or (Run(places[0]).page_path if single else Path("report.html"))
     page.write(page.run_page(places[0]) if single else comparison_page(places, **choice), out)
-    print(f"page: {out}")
+    say(f"page: {out}")
     if options.figures is not None:
         from synaprune.report.paper import write_figures
 
         figures = run_figures(Run(places[0]))[0] if single else comparison(places, **choice)[1]
         written = write_figures(figures, options.figures)
-        print(f"figures: {len(written)} files in {options.figures}")
+        say(f"figures: {len(written)} files in {options.figures}")
 
 
 def watch_run(options: argparse.Namespace, arguments: list[str]) -> None:
     """Show a run in the terminal, and with --live in the browser."""
-    from rich.console import Console
-
     from synaprune.report.live import LiveServer
     from synaprune.report.watch import watch
     from synaprune.train.run import Run
 
-    run, console = Run(options.folder), Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    run = Run(options.folder)
     if options.port is not None and not options.live:
         raise UsageError("argument --port: only allowed with --live")
     if options.port is not None and not 0 <= options.port < 65536:
         raise UsageError(f"argument --port: must be from 0 to 65535, not {options.port}")
     if not options.live:
-        watch(run, console)
+        watch(run, console())
         return
     run.settings()  # what is no run is said before a server stands
     with LiveServer(run, options.port or 0) as server:
-        print(f"page: {server.address} (Ctrl-C ends it)", flush=True)
-        watch(run, console)
+        say(f"page: {server.address} (Ctrl-C ends it)")
+        sys.stdout.flush()
+        watch(run, console())
         threading.Event().wait()  # the page stays up after the last epoch
 
 
@@ -163,9 +169,9 @@ def export_run(options: argparse.Namespace, arguments: list[str]) -> None:
     file = export(
         options.folder, options.output, values=options.values, data_dir=options.data_dir, measure=options.measure
     )
-    print(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
+    say(f"{file.path}: {file.size:,} bytes, {file.size / max(1, file.synapses):.2f} per synapse")
     here = "" if file.accuracy is None else f"{file.accuracy:.2%} with weights as {options.values}, "
-    print(f"{file.part} accuracy {here}{file.before:.2%} in the run")
+    say(f"{file.part} accuracy {here}{file.before:.2%} in the run")
 
 
 def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -174,19 +180,17 @@ def bench_network(options: argparse.Namespace, arguments: list[str]) -> None:
         check_place(options.json)
     # Else threads of PyTorch that have nothing to do spin on in the engine's turns; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from rich.console import Console
-
     from synaprune.train.bench import agreement, bench, keep
     from synaprune.train.bench_display import agreeing, lines, table
 
     given = {name: getattr(options, name) for name in ("batch", "threads", "repeats", "data_dir")}
     measured = bench(options.place, **given)
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table(measured))
-    print(*lines(measured), sep="\n")
+    console().print(table(measured))
+    say(*lines(measured))
     if options.json is not None:
         keep(measured, options.place, options.json)
     if options.agreement:
-        print(agreeing(agreement(options.place, threads=options.threads, data_dir=options.data_dir)))
+        say(agreeing(agreement(options.place, threads=options.threads, data_dir=options.data_dir)))
 
 
 def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
@@ -203,21 +207,18 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
         changes[name] = value
     plan = sweep.read(options.file, changes, options.results)
     if options.table:
-        print(results.markdown(results.summary(plan.found())))
+        say(*results.markdown(results.summary(plan.found())).split("\n"))
         return
-
-    from rich.console import Console
 
     from synaprune.train import sweep_run
     from synaprune.train.sweep_display import SweepDisplay, means, where
 
     if options.list:
         for state in sweep_run.states(plan, options.runs):
-            print(f"{state.point.name:{max(len(point.name) for point in plan.points)}}  {where(state)}")
+            say(f"{state.point.name:{max(len(point.name) for point in plan.points)}}  {where(state)}")
         return
-    console = Console(stderr=True)
     try:
-        with SweepDisplay(console) as display:
+        with SweepDisplay(console(stderr=True)) as display:
             states = sweep_run.run(
                 plan, jobs=options.jobs, data_dir=options.data_dir, runs=options.runs, report=display
             )
@@ -226,10 +227,10 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
         raise type(error)(f"interrupted; all finished epochs are saved, continue with: {again}") from error
     if any(state.state == "done" for state in states):
         rows = results.summary(plan.found())
-        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(means(rows, plan.title))
+        console().print(means(rows, plan.title))
     failed = [state for state in states if state.state == "failed"]
     for state in failed:
-        console.print(f"{state.point.name}: {state.fault}", soft_wrap=True, highlight=False, markup=False)
+        say(f"{state.point.name}: {state.fault}", stderr=True)
     if failed:
         kind = UsageError if all(state.exit_code == UsageError.exit_code for state in failed) else MachineError
         folder = options.runs / plan.path.stem
@@ -246,15 +247,13 @@ def list_recipes(options: argparse.Namespace, arguments: list[str]) -> None:
         tasks = ", ".join(sorted({name.partition("/")[0] for name in recipes.names()}))
         raise UsageError(f"no recipe begins with '{options.prefix}'; the tasks are {tasks}")
     for name in names:
-        print(f"{name:{max(map(len, names))}}  {recipes.describe(name)}")
+        say(f"{name:{max(map(len, names))}}  {recipes.describe(name)}")
 
 
 def _show(metrics: dict[str, Any], when: str) -> None:
     """Print the table of layers and the line that counts."""
-    from rich.console import Console
-
     from synaprune.train.display import accuracy, show
 
     part, value = accuracy(metrics)
-    show(metrics, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
-    print(f"{part} accuracy {value:.2%} at {metrics['connectivity']:.2%} connectivity, {when}")
+    show(metrics, console())
+    say(f"{part} accuracy {value:.2%} at {metrics['connectivity']:.2%} connectivity, {when}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
+import argparse
+import errno
+import logging
 import signal
 import sys
 import warnings
@@ -14,39 +15,38 @@ from typing import Any, NoReturn
 from synaprune.cli import commands
 from synaprune.cli.parser import make_parser
 from synaprune.errors import MachineError, UsageError
+from synaprune.terminal import listeners, say
 
 __all__ = ["main"]
+
+log = logging.getLogger("synaprune")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0, 1 (the machine), 2 (the request), 130 or 143 (interrupted)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to fail
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        options, unknown = make_parser().parse_known_args(arguments)
-        if unknown:
-            options.parser.refuse(unknown)
-        if options.run is not commands.train_network and commands.process()[1] > 1:
-            raise UsageError("only train can be shared out by torchrun; give this command without it")
-        with warnings.catch_warnings():
-            warnings.showwarning = _warn
-            options.run(options, arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody listens any more; what is still in the buffer must not be tried again at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except BaseException as error:
-        verdict = _verdict(error)
-        if verdict is None:
-            raise
-        return _complain(*verdict)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    return 0
+    with listeners() as (out, _):
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        log.addHandler(handler := _Complaints(logging.WARNING))
+        try:
+            options, unknown = make_parser().parse_known_args(arguments)
+            if unknown:
+                options.parser.refuse(unknown)
+            if options.run is not commands.train_network and commands.process()[1] > 1:
+                raise UsageError("only train can be shared out by torchrun; give this command without it")
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                options.run(options, arguments)
+            out.flush()
+            return 0 if out.fault is None else _unheard(out.fault, options)
+        except BaseException as error:
+            verdict = _verdict(error)
+            if verdict is None:
+                raise
+            return _complain(*verdict)
+        finally:
+            log.removeHandler(handler)
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _verdict(error: BaseException) -> tuple[str, int] | None:
@@ -78,8 +78,23 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _complain(sentence: str, code: int) -> int:
     """Print one line to stderr and return the exit code; what is true of all processes is said by the first alone."""
     if code == MachineError.exit_code or not commands.process()[0]:
-        print("synaprune:", " ".join(sentence.split()), file=sys.stderr)
+        say(f"synaprune: {' '.join(sentence.split())}", stderr=True)
     return code
+
+
+def _unheard(fault: OSError, options: argparse.Namespace) -> int:
+    """Return the exit code of a command that has done its work, but could not say all of it."""
+    if fault.errno != errno.EPIPE:
+        return _complain(f"standard output cannot be written ({fault.strerror})", MachineError.exit_code)
+    return MachineError.exit_code if commands.only_prints(options) else 0  # nobody wanted to hear more
+
+
+class _Complaints(logging.Handler):
+    """Prints what the library logs as it prints warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print."""
+        _complain(record.getMessage(), 0)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -31,7 +31,7 @@ from synaprune.engine.layers import Conv, Linear, check_sizes
 from synaprune.errors import UsageError
 from synaprune.export import rice
 from synaprune.export.values import check, from_stored, to_stored
-from synaprune.files import check_place, replacing
+from synaprune.files import check_place, readable, replacing
 from synaprune.tensorfile import Stored, checksum
 from synaprune.tensorfile import write as write_tensors
 
@@ -150,9 +150,9 @@ def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
     """Return the JSON object and the tensors of a file, as they were written."""
     if not path.is_file():
         raise UsageError(f"there is no file '{path}'; make one with synaprune export")
-    path.open("rb").close()  # safetensors says of every file that cannot be opened that it is not there
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        # safetensors itself says of every file that cannot be opened that it is not there.
+        with readable(path) as name, safetensors.safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
             header = json.loads(metadata["synaprune"])
             if header["format"] == FORMAT and "state" not in header:

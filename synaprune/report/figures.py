@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.report.names import method_name
+from synaprune.terminal import safe
 from synaprune.train.run import Run
 
 __all__ = ["training_figure"]
@@ -37,6 +38,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "lines.linewidth": 2,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of layers may hold dollars
 }
 
 
@@ -101,7 +103,7 @@ def _connectivity(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     x = [line["epoch"] for line in epochs]
     for index, name in enumerate(epochs[-1]["layers"]):
         y = [line["layers"][name]["connectivity"] or float("nan") for line in epochs]
-        axes.plot(x, y, color=LAYERS[index % len(LAYERS)], linewidth=1.5, label=name)
+        axes.plot(x, y, color=LAYERS[index % len(LAYERS)], linewidth=1.5, label=safe(name))
     total = [line["connectivity"] or float("nan") for line in epochs]
     axes.plot(x, total, color=BLUE, label="all")
     axes.plot(x[-1:], total[-1:], "o", color=BLUE, clip_on=False)

@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.report.figure import Axis, Figure, Trace, ends, has_place, ticks
+from synaprune.terminal import safe
 
 __all__ = ["draw", "write_figures"]
 
@@ -35,6 +36,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelsize": 8,
     "legend.fontsize": 7,
     "legend.frameon": False,
+    "text.parse_math": False,  # names may hold dollars
     "legend.handlelength": 2.4,
     "lines.linewidth": 1.1,
     "xtick.direction": "in",
@@ -108,7 +110,7 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
         if y[0] == y[0]:
             side = "top" if figure.y.scale == "error" else "bottom"
             axes.axhline(y[0], color="0.3", linestyle=(0, (1, 2)), linewidth=0.8, zorder=0)
-            axes.annotate(trace.names[0], (0.02, y[0]), xycoords=("axes fraction", "data"), fontsize=6, va=side)
+            axes.annotate(safe(trace.names[0]), (0.02, y[0]), xycoords=("axes fraction", "data"), fontsize=6, va=side)
         return
     if figure.looks and trace.series not in figure.front:
         if trace.kind != "point":
@@ -121,14 +123,14 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
     face = colour if filled else "white"
     match trace.kind:
         case "line":
-            axes.plot(x, y, color=colour, linestyle=dash, label=trace.series)
+            axes.plot(x, y, color=colour, linestyle=dash, label=safe(trace.series))
         case "step":
-            axes.step(x, y, where="post", color=colour, linestyle=dash, label=trace.series)
+            axes.step(x, y, where="post", color=colour, linestyle=dash, label=safe(trace.series))
         case "bar":
             width, index = 0.8 / len(series), series.index(trace.series)
             places = [place + (index - (len(series) - 1) / 2) * width for place in range(len(x))]
-            axes.bar(places, y, width, color=colour, label=trace.series, edgecolor="black", linewidth=0.4)
-            axes.set_xticks(range(len(x)), trace.x)
+            axes.bar(places, y, width, color=colour, label=safe(trace.series), edgecolor="black", linewidth=0.4)
+            axes.set_xticks(range(len(x)), map(safe, trace.x))
             axes.margins(y=0.5)  # the legend's place
         case "point":
             axes.plot(x, y, marker, color=colour, markersize=1.6, alpha=0.6, zorder=2)
@@ -136,10 +138,10 @@ def _trace(axes: Axes, figure: Figure, trace: Trace) -> None:
             bars = list(zip(*(_bar(figure, *estimate) for estimate in zip(y, trace.low, trace.high))))
             axes.errorbar(
                 x, y, bars, color=colour, linestyle=dash, marker=marker, markerfacecolor=face, markersize=4, capsize=2,
-                label=trace.series, zorder=3,
+                label=safe(trace.series), zorder=3,
             )  # fmt: skip
         case "published":
-            axes.plot(x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=trace.series)
+            axes.plot(x, y, marker, color=colour, markerfacecolor="none", markersize=5, label=safe(trace.series))
 
 
 def _look(figure: Figure, series: str) -> tuple[str, Any, str, bool]:
@@ -181,7 +183,7 @@ def _placed(axis: Axis, values: Sequence[Any]) -> list[float]:
 def _axis(axes: Axes, name: str, axis: Axis, reach: tuple[float, float] | None) -> None:
     """Set scale, ticks and title of an axis."""
     handle = axes.xaxis if name == "x" else axes.yaxis
-    handle.set_label_text(axis.title)
+    handle.set_label_text(safe(axis.title))
     if axis.scale == "band":
         return
     if axis.scale != "linear" and reach is not None:  # Matplotlib has no logarithmic axis for nothing
@@ -214,7 +216,7 @@ def _map(axes: Axes, figure: Figure) -> None:
     axes.plot([x for x, _ in gone], [y for _, y in gone], "x", color="0.5", markersize=max(1.0, 40 / columns))
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.figure.colorbar(image, ax=axes, label=f"{trace.series} per input")
+    axes.figure.colorbar(image, ax=axes, label=safe(f"{trace.series} per input"))
 
 
 def _file_name(key: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from synaprune.report.course import Course
 from synaprune.report.figure import percent
 from synaprune.report.names import method_name, part_of
+from synaprune.terminal import cell
 from synaprune.train.display import table
 from synaprune.train.run import Run
 
@@ -27,7 +27,7 @@ POLL_SECONDS = 0.5
 
 
 def watch(run: Run, console: Console) -> None:
-    """Show a run until its last epoch is finished; where the output is no terminal, show once where it stands.
+    """Show a run until its last epoch is finished; where no terminal can be written anew, show once where it stands.
 
     Raises:
         UsageError: the folder holds no run, or a damaged one.
@@ -36,7 +36,7 @@ def watch(run: Run, console: Console) -> None:
     settings = run.settings().to_mapping()
     course = Course(run)
     course.follow()
-    if not console.is_terminal:
+    if not console.is_interactive:
         console.print(snapshot(course, settings, console.width))
         return
     with Live(snapshot(course, settings, console.width), console=console, auto_refresh=False) as live:
@@ -52,7 +52,7 @@ def snapshot(course: Course, settings: dict[str, Any], width: int) -> Renderable
     head = f"{settings['task']}, {method_name(settings)}, seed {settings['seed']}: "
     head += f"epoch {course.finished} of {settings['epochs']}"
     if not epochs:
-        return Text(f"{head}; no epoch is finished yet")
+        return cell(f"{head}; no epoch is finished yet")
     if course.finished < settings["epochs"]:
         left = course.seconds / course.finished * (settings["epochs"] - course.finished)
         head += f", {_duration(_age(course.run))} after the last one, about {_duration(left)} to go"
@@ -70,7 +70,7 @@ def snapshot(course: Course, settings: dict[str, Any], width: int) -> Renderable
         known = [value for value in values if value is not None and math.isfinite(value)]
         if known:
             lines.add_row(name, sparkline(known, min(WIDTH, max(8, width - 40))), _shown(name, known[-1]))
-    return Group(Text(head), "", lines, table({"neurons": {}, **epochs[-1]}, activity=width >= 80))
+    return Group(cell(head), "", lines, table({"neurons": {}, **epochs[-1]}, activity=width >= 80))
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:

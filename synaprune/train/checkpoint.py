@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from synaprune.errors import UsageError
-from synaprune.files import replacing
+from synaprune.files import readable, replacing
 from synaprune.tensorfile import Stored, checksum, write
 
 __all__ = ["FORMAT", "REMEDY", "DamagedError", "check_model", "load", "pack", "save", "unpack"]
@@ -147,12 +147,10 @@ def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[st
 
     """
     try:
-        path.open("rb").close()  # safetensors says of every file that cannot be opened that it is not there
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise DamagedError(f"there is no checkpoint '{path}'") from error
-    try:
         metadata, tensors, found = _read(path, only)
         text = metadata["synaprune"]
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DamagedError(f"there is no checkpoint '{path}'") from error
     except NOT_OURS as error:
         raise DamagedError(f"'{path}' is no checkpoint of synaprune, or is cut short") from error
     if metadata.get(SUM, found) != found:
@@ -181,7 +179,8 @@ def _read(path: Path, only: Callable[[str], bool]) -> tuple[dict[str, str], dict
             tensors[name] = tensor if only(name) else None
             yield _part(name, tensor)
 
-    with safetensors.safe_open(path, framework="pt") as file:
+    # safetensors itself says of every file that cannot be opened that it is not there.
+    with readable(path) as name, safetensors.safe_open(name, framework="pt") as file:
         metadata = file.metadata() or {}
         return metadata, tensors, checksum(metadata.get("synaprune", ""), parts())
 

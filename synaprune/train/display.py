@@ -13,6 +13,7 @@ from rich.progress import Progress as OneLine
 from rich.table import Table
 from rich.text import Text
 
+from synaprune.terminal import cell
 from synaprune.train.epoch import Progress
 
 __all__ = ["Display", "accuracy", "measures", "show", "table"]
@@ -33,7 +34,7 @@ class _Bar(OneLine):
 
 
 class Display:
-    """A `report` for `train`: one live bar in a terminal, one line per epoch elsewhere."""
+    """A `report` for `train`: one live bar in a terminal that can move its cursor, one line per epoch elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -48,7 +49,7 @@ class Display:
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,
-            disable=not console.is_terminal,
+            disable=not console.is_interactive,
         )
 
     def __enter__(self) -> Display:
@@ -68,7 +69,7 @@ class Display:
             part, value = accuracy(progress.metrics)
             self._tested = f"  {part} {value:.2%}"
         figures += f"{self._tested}  connectivity {progress.connectivity:.2%}"
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             if progress.metrics is not None:
                 seconds = progress.metrics["seconds"]
                 self._console.print(f"epoch {epoch}  {figures}  {seconds:.1f} s", soft_wrap=True, highlight=False)
@@ -132,8 +133,8 @@ def table(metrics: dict[str, Any], activity: bool = True) -> Table:
         for title, key in OPERATIONS.items():
             grid.add_column(title, f"{operations['total'][key]:,.0f}", justify="right")
     for (name, layer), driven_neurons in zip(layers.items(), driven):
-        row = [
-            name.removesuffix(".weight"),
+        row: list[RenderableType] = [
+            cell(name.removesuffix(".weight")),
             f"{layer['synapses']:,}",
             f"{layer['left']:,}",
             f"{layer['connectivity']:.2%}",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.terminal import safe
 
 __all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "estimate", "load", "markdown", "read", "summary", "table"]
 
@@ -121,7 +122,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, its first column to the left and all others to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    rows = ([safe(text).replace("|", "\\|") for text in line] for line in (head, *body))
+    lines = [next(rows), ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

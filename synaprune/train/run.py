@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 
 import synaprune
 from synaprune.errors import UsageError
-from synaprune.files import appending, locked, replacing, sync
+from synaprune.files import appending, locked, move, replacing, sync
 from synaprune.train import checkpoint, parallel
 from synaprune.train.settings import Settings
 
@@ -188,9 +188,8 @@ class Run:
     def go_back(self) -> None:
         """Put the last checkpoint aside, and the one before it in its place."""
         if self.checkpoint_path.exists():
-            os.replace(self.checkpoint_path, self.damaged_path)
-        os.replace(self.previous_path, self.checkpoint_path)
-        sync(self.folder)
+            move(self.checkpoint_path, self.damaged_path)
+        move(self.previous_path, self.checkpoint_path)
 
     def _state(self, path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
         """Return the state that a checkpoint of this run holds."""

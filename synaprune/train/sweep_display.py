@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from synaprune.terminal import cell
 from synaprune.train import results
 from synaprune.train.display import accuracy
 from synaprune.train.sweep_run import State
@@ -34,7 +34,7 @@ class SweepDisplay:
         self._live = Live(console=console, auto_refresh=False)
 
     def __enter__(self) -> SweepDisplay:
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.start()
         return self
 
@@ -45,7 +45,7 @@ class SweepDisplay:
 
     def __call__(self, states: Sequence[State]) -> None:
         """Show where the points stand."""
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.update(listing(states, self._console.height - FRAME), refresh=True)
             return
         finished = [state for state in states if state.state in ("done", "failed")]
@@ -59,7 +59,7 @@ class SweepDisplay:
         self._states = states
 
     def _print(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(cell(text), soft_wrap=True)
 
 
 def listing(states: Sequence[State], height: int | None = None) -> Table:
@@ -78,7 +78,7 @@ def listing(states: Sequence[State], height: int | None = None) -> Table:
         justify: Any = "left" if title in ("point", "state") else "right"
         grid.add_column(title, justify=justify, no_wrap=not name, overflow="ellipsis")
     for state in (states[i] for i in chosen):
-        grid.add_row(state.point.name, *_cells(state), style=COLOURS.get(state.state))
+        grid.add_row(cell(state.point.name), *_cells(state), style=COLOURS.get(state.state))
     return grid
 
 
@@ -86,12 +86,12 @@ def means(rows: Sequence[results.Row], title: str) -> Table:
     """Return the table of means over the seeds."""
     head, body = results.cells(rows)
     several = any(len(row.seeds) > 1 for row in rows)
-    grid = Table(box=box.SIMPLE, title=Text(title), title_justify="left", caption=results.NOTE if several else None)
+    grid = Table(box=box.SIMPLE, title=cell(title), title_justify="left", caption=results.NOTE if several else None)
     grid.caption_justify = "left"
     for name in head:
         grid.add_column(name, justify="left" if name == "point" else "right")
     for row in body:
-        grid.add_row(*row)
+        grid.add_row(*map(cell, row))
     return grid
 
 

@@ -8,6 +8,7 @@ import os
 import matplotlib.image
 import pytest
 
+from examples import write_run
 from synaprune.errors import MachineError, UsageError
 from synaprune.report import training_figure
 from synaprune.train.run import Run
@@ -43,6 +44,12 @@ def test_figure_exists_and_is_not_blank(tmp_path, epochs, settings):
 @pytest.mark.parametrize("lost_at", [1, 2])
 def test_a_network_that_lost_all_its_synapses_can_be_drawn(tmp_path, lost_at):
     run_with(tmp_path, 4, left=lambda epoch: 1000 if epoch < lost_at else 0)
+    assert training_figure(tmp_path).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac", "\x1b[2J", "_hidden", "\ud800"])
+def test_names_of_layers_may_hold_anything(name, tmp_path):
+    write_run(tmp_path, 2, layer=name)
     assert training_figure(tmp_path).stat().st_size > 10_000
 
 

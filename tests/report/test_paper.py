@@ -15,6 +15,7 @@ from synaprune.report.compare_page import comparison
 from synaprune.report.figure import Axis, Figure, Look, Table, Trace
 from synaprune.report.paper import COLOURS, DASHES, GREY, MARKERS, draw, write_figures
 from synaprune.report.run_figures import run_figures
+from synaprune.terminal import safe
 
 
 def test_every_figure_of_a_run_is_drawn_as_svg_and_png(trained, tmp_path):
@@ -115,6 +116,14 @@ def test_names_of_layers_may_hold_anything(tmp_path):
     (svg, png) = write_figures([figure], tmp_path)
     assert svg.parent == png.parent == tmp_path
     assert svg.name == "w-.._.._x_y_.svg"
+
+
+@pytest.mark.parametrize("name", ["$x$", "$\\frac", "\x1b[2J", "\x00", "_hidden", "\ud800", "</text>"])
+def test_names_that_mean_something_to_the_drawer_stay_text(name, tmp_path):
+    axes = Axis(name, "band"), Axis(name)
+    traces = [Trace(name, [name], [1], "bar"), Trace("other", [name], [2], "bar")]
+    (svg, _) = write_figures([Figure("k", name, name, *axes, traces, Table([], []))], tmp_path)
+    assert safe(name) in "".join(ElementTree.parse(svg).getroot().itertext())
 
 
 def test_where_figures_cannot_be_written(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from synaprune.errors import UsageError
-from synaprune.train.results import NOTE, Estimate, Row, cells, load, markdown, read, summary
+from synaprune.train.results import NOTE, Estimate, Row, cells, load, markdown, read, summary, table
 
 
 def result(point, seed, accuracy=0.9, part="test", **metrics):
@@ -89,3 +89,7 @@ def test_markdown_tells_validation_from_test_and_says_what_the_interval_is():
         f"\n{NOTE}"
     )
     assert NOTE not in markdown([Row("a", (0,), {})])
+
+
+def test_names_cannot_break_a_markdown_table():
+    assert table(["a|b", "c"], [["x\ny", "\x1b[2J"]]) == "| a\\|b | c |\n| --- | ---: |\n| x\\ny | \\x1b[2J |"
