@@ -486,6 +486,42 @@ def test_the_method_of_a_recipe_can_be_changed_by_its_flag_alone(tmp_path):
     assert (settings.method, settings.alpha, settings.lr) == ("dense", None, 0.02)
 
 
+DEAF = """
+import hashlib, os, signal, sys
+from synaprune.cli import shared
+
+shared.PATIENCE = 0.2
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+with shared.ending_in_time(lambda: "waited in vain"):
+    print("waiting", flush=True)
+    if sys.argv[1] == "deaf":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # as torch, it does not return to Python
+    else:
+        signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "code", "said"),
+    [
+        ("deaf", signal.SIGTERM, 143, "synaprune: waited in vain\n"),
+        ("deaf", signal.SIGINT, 130, "synaprune: waited in vain\n"),
+        ("deaf", signal.SIGUSR1, -signal.SIGUSR1, ""),
+        ("listening", signal.SIGTERM, 3, ""),
+    ],
+)
+def test_a_process_of_several_ends_in_time_also_where_python_does_not_hear(how, number, code, said):
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "job", "RANK": "1", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-c", DEAF, how]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert (process.communicate(timeout=60)[1], process.returncode) == (said, code)
+
+
 def test_an_interrupted_import_counts_as_interrupted(monkeypatch, capsys):
     def failing(*_):
         try:

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from synaprune.cli import shared
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import check_place
 from synaprune.terminal import console, say
@@ -28,7 +29,6 @@ __all__ = [
     "export_run",
     "list_recipes",
     "only_prints",
-    "process",
     "run_sweep",
     "train_network",
     "watch_run",
@@ -36,13 +36,13 @@ __all__ = [
 ]
 
 
+ENDED = "ended by torchrun, for it was interrupted itself or another process has failed"
+
+
 class Interrupted(KeyboardInterrupt):
     """The process was asked to end by SIGTERM."""
 
-
-def process() -> tuple[int, int]:
-    """Return the number of this process among those that torchrun has started, from 0, and how many they are."""
-    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if "TORCHELASTIC_RUN_ID" in os.environ else (0, 1)
+    exit_code = 143
 
 
 def only_prints(options: argparse.Namespace) -> bool:
@@ -62,39 +62,50 @@ def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
     settings = Settings.from_mapping(recipes.override(recipe, overrides), source=f"recipe '{options.recipe}'")
     folder = options.out or Path("runs", f"{settings.task}-{Path(options.recipe).stem}-{settings.seed}")
 
+    command = [*shared.launcher(), *arguments]
+    again = shlex.join(command if options.resume else [*command, "--resume"])
+
+    def words(by_torchrun: bool = True) -> str:
+        cause = ENDED if by_torchrun else "interrupted"
+        if (folder / "settings.json").exists():
+            return f"{cause}; all finished epochs are saved, continue with: {again}"
+        return f"{cause}; no epoch is finished, give the same command again" if by_torchrun else cause
+
+    try:
+        with shared.ending_in_time(words):
+            _train(options, settings, folder, command)
+    except KeyboardInterrupt as error:
+        by_torchrun = isinstance(error, Interrupted) and shared.process()[1] > 1
+        parallel = sys.modules.get("synaprune.train.parallel")  # which may be what was just being loaded
+        if parallel is not None and not parallel.speaks(by_torchrun):
+            raise SystemExit(getattr(error, "exit_code", 130)) from error
+        raise type(error)(words(by_torchrun)) from error
+
+
+def _train(options: argparse.Namespace, settings: Settings, folder: Path, command: list[str]) -> None:
+    """Train; the first process shows what all have trained, and the others wait for it."""
     from synaprune.report import page, training_figure
     from synaprune.train import parallel, run
     from synaprune.train.display import Display
     from synaprune.train.loop import evaluate, train
 
-    command = [*parallel.launcher(), *arguments]
+    first = shared.process()[0] == 0
+    with Display(console(stderr=True, quiet=not first)) as display:
+        metrics = train(
+            settings, folder, data_dir=options.data_dir, resume=options.resume, command=command, report=display
+        )
     try:
-        with Display(console(stderr=True, quiet=process()[0] > 0)) as display:
-            metrics = train(
-                settings,
-                folder,
-                data_dir=options.data_dir,
-                resume=options.resume,
-                command=command,
-                report=display,
-            )
-    except KeyboardInterrupt as error:
-        if not run.Run(folder).settings_path.exists():
-            raise
-        again = shlex.join(command if options.resume else [*command, "--resume"])
-        cause = "interrupted"
-        if isinstance(error, Interrupted) and process()[1] > 1:
-            cause = "ended by torchrun, for it was interrupted itself or another process has failed"
-        raise type(error)(f"{cause}; all finished epochs are saved, continue with: {again}") from error
-    if process()[0]:
-        return  # the first shows what all have trained
-    _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
-    trained = run.Run(folder)
-    if trained.evaluation(metrics["epoch"]) is None:
-        trained.keep_evaluation(evaluate(folder, data_dir=options.data_dir))
-    say(f"figure: {training_figure(folder)}")
-    page.write(page.run_page(folder), trained.page_path)
-    say(f"page: {trained.page_path}")
+        if not first:
+            return
+        _show(metrics, f"after epoch {metrics['epoch']} ({run.result(folder)['seconds']:.1f} s)")
+        trained = run.Run(folder)
+        if trained.evaluation(metrics["epoch"]) is None:
+            trained.keep_evaluation(evaluate(folder, data_dir=options.data_dir))
+        say(f"figure: {training_figure(folder)}")
+        page.write(page.run_page(folder), trained.page_path)
+        say(f"page: {trained.page_path}")
+    finally:
+        parallel.finish()
 
 
 def evaluate_run(options: argparse.Namespace, arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from synaprune.cli import commands
+from synaprune.cli import commands, shared
 from synaprune.cli.parser import make_parser
 from synaprune.errors import MachineError, UsageError
 from synaprune.terminal import listeners, say
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options, unknown = make_parser().parse_known_args(arguments)
             if unknown:
                 options.parser.refuse(unknown)
-            if options.run is not commands.train_network and commands.process()[1] > 1:
+            if options.run is not commands.train_network and shared.process()[1] > 1:
                 raise UsageError("only train can be shared out by torchrun; give this command without it")
             with warnings.catch_warnings():
                 warnings.showwarning = _warn
@@ -51,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _verdict(error: BaseException) -> tuple[str, int] | None:
     """Return the sentence and the exit code for an error, or None for one that is a bug, or a plain exit."""
+    if isinstance(error, SystemExit):
+        return None
     # An import that is interrupted may end in another error, which was raised on the way out.
     interrupt = next((link for link in _chain(error) if isinstance(link, KeyboardInterrupt)), None)
     if interrupt is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process is ending; a second Ctrl-C has nothing to add
-        return str(interrupt) or "interrupted", 143 if isinstance(interrupt, commands.Interrupted) else 130
+        return str(interrupt) or "interrupted", getattr(interrupt, "exit_code", 130)
     if isinstance(error, ModuleNotFoundError):
         from synaprune.data.files import absent
 
@@ -76,8 +78,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _complain(sentence: str, code: int) -> int:
-    """Print one line to stderr and return the exit code; what is true of all processes is said by the first alone."""
-    if code == MachineError.exit_code or not commands.process()[0]:
+    """Print one line to stderr and return the exit code; what is wrong with a request the first process says alone."""
+    if code not in (0, UsageError.exit_code) or not shared.process()[0]:
         say(f"synaprune: {' '.join(sentence.split())}", stderr=True)
     return code
 

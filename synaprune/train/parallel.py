@@ -7,6 +7,7 @@ run, and speaks. Without torchrun there is one process, `ALONE`, for which every
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -29,11 +30,12 @@ from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train.settings import Settings
 
-__all__ = ["ALONE", "Team", "launcher", "place", "record", "restarted", "team"]
+__all__ = ["ALONE", "Team", "finish", "place", "record", "restarted", "speaks", "team"]
 
 T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(hours=1)  # torchrun sees at once that a process has died; this is for one that hangs
+SHORT = datetime.timedelta(seconds=5)  # for what is asked of torchrun when something has gone wrong
 SETTLING = 0.2  # seconds
 # What gloo says in an error of no class of its own; NCCL has one.
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "connectFullMesh")
@@ -139,6 +141,39 @@ class Team:
 ALONE = Team()
 
 
+class _Torchrun:
+    """What torchrun holds for its processes, so that they can tell each other something when one is no more."""
+
+    store: dist.Store | None = None
+    speaks: bool | None = None
+
+
+def speaks(unasked: bool = False) -> bool:
+    """Whether this process says what all that are left know: the first that asks, for any of them may be no more.
+
+    Before they have met the first process speaks, and with `unasked` all.
+    """
+    if _Torchrun.store is None:
+        return unasked or _number("RANK", 0) == 0
+    if _Torchrun.speaks is None:
+        try:
+            _Torchrun.store.set_timeout(SHORT)
+            _Torchrun.speaks = _Torchrun.store.add("speaks", 1) == 1
+        except RuntimeError:  # torchrun is no more either
+            _Torchrun.speaks = True
+    return _Torchrun.speaks
+
+
+def finish() -> None:
+    """Wait in all processes but the first until that has called this too."""
+    store = _Torchrun.store
+    with contextlib.suppress(RuntimeError):  # torchrun is no more
+        if store is not None and _number("RANK", 0) == 0:
+            store.set("finished", "")
+        while store is not None and not store.check(["finished"]):
+            time.sleep(SETTLING)
+
+
 @contextmanager
 def team(settings: Settings, where: torch.device) -> Iterator[Team]:
     """Join the processes that torchrun has started; `ALONE` without it.
@@ -157,6 +192,7 @@ def team(settings: Settings, where: torch.device) -> Iterator[Team]:
         # torchrun may keep its store over a restart, and with it the addresses of processes that are no more.
         store, *_ = next(iter(rendezvous("env://", rank, size)))
         store = dist.PrefixStore(f"attempt {_number('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        _Torchrun.store, _Torchrun.speaks = store, None
         backend = "nccl" if where.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
         yield Team(rank, size)
@@ -169,16 +205,25 @@ def team(settings: Settings, where: torch.device) -> Iterator[Team]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(words in str(error) for words in LOST):
             raise
+        with contextlib.suppress(KeyboardInterrupt):  # torchrun, which has heard of it too
+            _leave()
+        if not speaks(unasked=True):
+            raise SystemExit(MachineError.exit_code) from error
         raise MachineError(
             f"another of the {size} processes has ended, so that this one cannot go on; all finished epochs are saved,"
-            f" continue with the same command and --resume ({str(error).partition(chr(10))[0]})"
+            " continue with the same command and --resume"
         ) from error
     finally:
+        _leave()
+
+
+def _leave() -> None:
+    """Let go of the other processes."""
+    if dist.is_initialized():
         # torch joins gloo's threads while it holds the GIL, and waits forever where one still needs it to let go of
         # a tensor; asleep we do not hold it.
         time.sleep(SETTLING)
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def place(settings: Settings, found: torch.device) -> torch.device:
@@ -206,13 +251,6 @@ def place(settings: Settings, found: torch.device) -> torch.device:
             " --nproc-per-node, or give --device cpu"
         )
     return torch.device("cuda", _number("LOCAL_RANK", 0))
-
-
-def launcher() -> list[str]:
-    """Return the beginning of the command that has started this process."""
-    if not _launched():
-        return ["synaprune"]
-    return ["torchrun", f"--nproc-per-node={_number('LOCAL_WORLD_SIZE', 1)}", "-m", "synaprune"]
 
 
 def record() -> dict[str, Any]:

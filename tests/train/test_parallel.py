@@ -61,18 +61,32 @@ def finished(process, code=0):
     return out, re.findall("^synaprune: (.*)$", err, re.MULTILINE)
 
 
-def kill_the_second(process, folder, epochs):
-    """Kill the second process when so many epochs are finished."""
+def number_of(process, rank):
+    """Return the process that torchrun has started as this rank."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(status.read_text().rpartition(")")[2].split()[1])
+                if parent == process.pid and b"\0RANK=%d\0" % rank in (status.parent / "environ").read_bytes():
+                    return int(status.parent.name)
+            except OSError:
+                pass  # it has ended meanwhile
+        time.sleep(0.002)
+    raise AssertionError(f"there is no process {rank}")
+
+
+def wait_for(folder, epochs):
+    """Wait until so many epochs are finished."""
     deadline = time.monotonic() + 120
     while len(Run(folder).metrics()) < epochs and time.monotonic() < deadline:
         time.sleep(0.002)
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            if parent == process.pid and b"\0RANK=1\0" in (status.parent / "environ").read_bytes():
-                os.kill(int(status.parent.name), signal.SIGKILL)
-        except OSError:
-            pass  # it has ended meanwhile
+
+
+def kill(process, rank, folder, epochs):
+    """Kill a process when so many epochs are finished."""
+    wait_for(folder, epochs)
+    os.kill(number_of(process, rank), signal.SIGKILL)
 
 
 def tensors(run):
@@ -127,7 +141,7 @@ def test_the_first_process_alone_speaks_and_writes(pair):
 @pytest.mark.slow
 def test_torchrun_restarts_after_a_kill_and_ends_with_the_same_weights(pair, tmp_path):
     process = training(tmp_path, SMALL, tmp_path / "run", restarts=1)
-    kill_the_second(process, tmp_path / "run", 3)
+    kill(process, 1, tmp_path / "run", 3)
     finished(process)
     run, whole = Run(tmp_path / "run"), pair[0]
     assert len(list(run.tensorboard_path.iterdir())) == 2
@@ -138,15 +152,80 @@ def test_torchrun_restarts_after_a_kill_and_ends_with_the_same_weights(pair, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_job_with_a_sentence_and_one_process_goes_on(alone, tmp_path):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_job_with_a_sentence_and_one_process_goes_on(rank, alone, tmp_path):
     process = training(tmp_path, SMALL, tmp_path / "run")
-    kill_the_second(process, tmp_path / "run", 3)
+    kill(process, rank, tmp_path / "run", 3)
+    begin = time.monotonic()
+    _, complaints = finished(process, 1)
+    assert time.monotonic() - begin < 20
+    assert len(complaints) == 1
+    assert complaints[0].startswith(LOST)
+    assert 2 <= checkpoint.load(Run(tmp_path / "run").checkpoint_path)["epoch"] < SMALL.epochs
+    metrics = train(SMALL, tmp_path / "run", resume=True)
+    assert metrics["test_accuracy"] == alone.metrics()[-1]["test_accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_waits_for_a_killed_one_in_vain_ends_with_a_sentence(rank, tmp_path):
+    process = training(tmp_path, SMALL, tmp_path / "run")
+    victim = number_of(process, rank)
+    os.kill(victim, signal.SIGSTOP)  # before they have met
+    other = Path("/proc", str(number_of(process, 1 - rank)), "status")
+    deadline = time.monotonic() + 60
+    while "State:\tS" not in other.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(5)
+    os.kill(victim, signal.SIGKILL)
+    begin = time.monotonic()
+    _, complaints = finished(process, 1)
+    assert time.monotonic() - begin < 20
+    assert complaints == [
+        "ended by torchrun, for it was interrupted itself or another process has failed; no epoch is finished, give the"
+        " same command again"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_first_process_killed_after_the_last_epoch_is_missed_too(tmp_path):
+    process = training(tmp_path, SMALL, tmp_path / "run")
+    kill(process, 0, tmp_path / "run", SMALL.epochs)
     _, complaints = finished(process, 1)
     assert len(complaints) == 1
     assert complaints[0].startswith(LOST)
-    assert 3 <= checkpoint.load(Run(tmp_path / "run").checkpoint_path)["epoch"] < SMALL.epochs
-    metrics = train(SMALL, tmp_path / "run", resume=True)
-    assert metrics["test_accuracy"] == alone.metrics()[-1]["test_accuracy"]
+    out, complaints = finished(training(tmp_path, SMALL, tmp_path / "run", "--resume"))
+    assert complaints == []
+    assert "page: " in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_torchrun_is_one_sentence(number, tmp_path):
+    process = training(tmp_path, SMALL, tmp_path / "run")
+    wait_for(tmp_path / "run", 2)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    complaints = re.findall("^synaprune: (.*)$", err, re.MULTILINE)
+    assert len(complaints) == 1
+    assert "all finished epochs are saved, continue with" in complaints[0]
+
+
+def test_one_of_those_that_are_left_speaks(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    assert not parallel.speaks()  # before they have met
+    assert parallel.speaks(unasked=True)
+    monkeypatch.setattr(parallel._Torchrun, "store", dist.HashStore())
+    answers = []
+    for _ in range(3):
+        monkeypatch.setattr(parallel._Torchrun, "speaks", None)
+        answers.append((parallel.speaks(), parallel.speaks(), parallel.speaks(unasked=True)))
+    assert answers == [(True,) * 3, (False,) * 3, (False,) * 3]
+
+
+def test_without_torchrun_nobody_is_waited_for():
+    parallel.finish()
 
 
 @pytest.mark.slow
