@@ -563,6 +563,15 @@ def test_faults_of_the_machine_are_one_sentence_and_exit_code_1(tmp_path, monkey
     assert sentence(capsys) == f"Not a directory: '{blocked / 'run'}'"
 
 
+def test_a_full_memory_is_one_sentence_and_exit_code_1(monkeypatch, capsys):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(commands, "list_recipes", full)
+    assert cli.main(["recipes"]) == 1
+    assert sentence(capsys) == "there is not enough memory; free some"
+
+
 def test_a_warning_is_one_line(monkeypatch, capsys):
     def warning(*_):
         warnings.warn("sparsity has no effect here", stacklevel=1)

@@ -64,6 +64,8 @@ def _verdict(error: BaseException) -> tuple[str, int] | None:
         error = absent(error, "this command") or error
     if isinstance(error, UsageError | MachineError):
         return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; free some", MachineError.exit_code
     if isinstance(error, OSError):
         place = f": '{error.filename}'" if error.filename else ""
         return f"{error.strerror or error}{place}", 1

@@ -33,6 +33,8 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 NAMES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 RECORDS = 10_000  # in each file
 SHAPE = (3, 32, 32)
+SIZE = 1 + math.prod(SHAPE)  # bytes of a record
+ARCHIVE = 2**28  # bytes that an archive may hold: the six files are 184 million
 
 
 def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
@@ -85,18 +87,18 @@ def unpack(folder: str | Path) -> None:
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:
     """Return the images and labels of one file, packed or not."""
-    return _parse(files.read(path), path, packed=path.suffix == ".xz")
+    return _parse(files.read(path, 2 * RECORDS * SIZE), path, packed=path.suffix == ".xz")
 
 
 def _read_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
     """Return the images and labels of the six files in the published archive; nothing is written."""
     found = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(files.read(path)), mode="r:") as archive:
+        with tarfile.open(fileobj=io.BytesIO(files.read(path, ARCHIVE)), mode="r:") as archive:
             for member in archive:
                 content = archive.extractfile(member)  # None for what is no file
                 if content and (name := member.name.rsplit("/", 1)[-1]) in NAMES:
-                    found[name] = _parse(content.read(), path, packed=False)
+                    found[name] = _parse(content.read(2 * RECORDS * SIZE), path, packed=False)
     except tarfile.TarError as error:
         raise files.broken(path, "is not a complete tar archive") from error
     if lacking := [name for name in NAMES if name not in found]:
@@ -106,11 +108,8 @@ def _read_archive(path: Path) -> list[tuple[Tensor, Tensor]]:
 
 def _parse(content: bytes, path: Path, packed: bool) -> tuple[Tensor, Tensor]:
     """Return images uint8 [RECORDS, 3, 32, 32] and labels int64 [RECORDS]; `path` is named in errors."""
-    values = math.prod(SHAPE)
-    if len(content) != RECORDS * (1 + values):
-        raise files.broken(
-            path, f"holds {len(content)} bytes where {RECORDS} records of {1 + values} bytes are expected"
-        )
+    if len(content) != RECORDS * SIZE:
+        raise files.broken(path, f"holds {len(content)} bytes where {RECORDS} records of {SIZE} bytes are expected")
     flat = np.frombuffer(content, np.uint8)
     if packed:
         labels, pixels = flat[:RECORDS], flat[RECORDS:].reshape(-1, *SHAPE)

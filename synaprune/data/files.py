@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any, BinaryIO
 
 from synaprune.errors import MachineError, UsageError
 
-__all__ = ["absent", "broken", "download", "folder_of", "locate", "read", "require"]
+__all__ = ["absent", "broken", "download", "folder_of", "locate", "opened", "read", "require", "take"]
 
 # Modules of the extra [train], and the packages that hold them.
 EXTRA = {
@@ -25,6 +28,8 @@ EXTRA = {
     "tensorboard": "tensorboard",
     "tqdm": "tqdm",
 }
+PIECE = 2**20  # bytes
+UNPACK: dict[str, Callable[[BinaryIO], Any]] = {".gz": lambda file: gzip.GzipFile(fileobj=file), ".xz": lzma.LZMAFile}
 
 
 def folder_of(name: str, data_dir: str | Path | None) -> Path:
@@ -87,21 +92,49 @@ def _reason(error: OSError | ValueError) -> str:
     return error.strerror or type(error).__name__
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a file, unpacked if it ends in `.gz` or `.xz`.
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked if it ends in `.gz` or `.xz`, no further than it is read.
 
     Raises:
         UsageError: a packed file that is truncated or of another format.
-        MachineError: a file that cannot be read at all.
+        MachineError: a file that cannot be read at all, or for which the memory is too small.
 
     """
-    unpack = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)
+    unpack = UNPACK.get(path.suffix, contextlib.nullcontext)
     try:
-        return unpack(path.read_bytes())
+        with path.open("rb") as file, unpack(file) as content:
+            yield content
     except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise broken(path, f"is not a complete {path.suffix} file") from error
+    except MemoryError as error:
+        raise MachineError(f"there is not enough memory to read {path}; free some") from error
     except OSError as error:
         raise MachineError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def read(path: Path, most: int) -> bytes:
+    """Return the content of a file, unpacked as `opened` does; a few bytes may stand for any number of them.
+
+    Raises:
+        UsageError: it holds more than `most` bytes; and as `opened`.
+        MachineError: as `opened`.
+
+    """
+    with opened(path) as file:
+        content = take(file, most + 1)
+    if len(content) > most:
+        raise broken(path, f"holds more than {most:,} bytes, which no such file does")
+    return content
+
+
+def take(file: BinaryIO, count: int) -> bytes:
+    """Read so many bytes, or what there is; memory is taken for what comes, not for what was asked for."""
+    pieces = []
+    while count and (piece := file.read(min(count, PIECE))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def broken(path: Path, fault: str) -> UsageError:

@@ -28,6 +28,8 @@ MD5 = {  # of the .gz files there
     "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
 }
+MOST = 1_000_000  # images in a file; there are 402,953 in the largest of its kin, QMNIST
+BEYOND = 65_536  # bytes up to which it is counted how many there are too many
 
 
 def load(data_dir: str | Path | None = None, mirror: str = MIRROR) -> Dataset:
@@ -48,9 +50,7 @@ def load(data_dir: str | Path | None = None, mirror: str = MIRROR) -> Dataset:
 
 def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
     """Return images [N, 1, 28, 28] and labels [N] that belong together."""
-    images, labels = _idx(images_path, dimensions=3), _idx(labels_path, dimensions=1)
-    if images.shape[1:] != (28, 28):
-        raise files.broken(images_path, f"holds images of {images.shape[1]}×{images.shape[2]}, not 28×28")
+    images, labels = _idx(images_path, (28, 28)), _idx(labels_path)
     if not len(images):
         raise files.broken(images_path, "holds no images")
     if len(labels) != len(images):
@@ -62,15 +62,20 @@ def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
 
 
-def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """Return the uint8 array of an IDX file."""
-    content = np.frombuffer(bytearray(files.read(path)), np.uint8)  # a bytearray, so that torch may own it
-    header = 4 + 4 * dimensions
-    if len(content) < header or bytes(content[:4]) != bytes((0, 0, 8, dimensions)):
-        raise files.broken(path, f"is not an IDX file of bytes in {dimensions}-D")
-    shape = content[4:header].view(">u4").tolist()
-    if len(content) - header != math.prod(shape):
-        raise files.broken(
-            path, f"holds {len(content) - header} values where its header says {'×'.join(map(str, shape))}"
-        )
-    return content[header:].reshape(shape)
+def _idx(path: Path, size: tuple[int, ...] = ()) -> np.ndarray:
+    """Return the uint8 array [N, *size] of an IDX file, of which no more is read than its header announces."""
+    with files.opened(path) as file:
+        start = file.read(8 + 4 * len(size))
+        if len(start) < 8 + 4 * len(size) or start[:4] != bytes((0, 0, 8, 1 + len(size))):
+            raise files.broken(path, f"is not an IDX file of bytes in {1 + len(size)}-D")
+        count, *found = np.frombuffer(start[4:], ">u4").tolist()
+        if tuple(found) != size:
+            raise files.broken(path, f"holds images of {found[0]}×{found[1]}, not 28×28")
+        if count > MOST:
+            raise files.broken(path, f"claims {count:,} images, more than {MOST:,}")
+        values = count * math.prod(size)
+        content = bytearray(files.take(file, values + BEYOND))  # a bytearray, so that torch may own it
+    if len(content) != values:
+        held = len(content) if len(content) < values + BEYOND else f"more than {values}"
+        raise files.broken(path, f"holds {held} values where its header says {'×'.join(map(str, (count, *size)))}")
+    return np.frombuffer(content, np.uint8).reshape(count, *size)

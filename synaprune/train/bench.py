@@ -23,6 +23,7 @@ from synaprune.files import replacing
 from synaprune.measure import FiringRates
 from synaprune.models import Readout
 from synaprune.train import build, checkpoint
+from synaprune.train.memory import memory_for
 from synaprune.train.run import Run, machine, versions
 from synaprune.train.settings import Settings
 
@@ -61,7 +62,8 @@ def bench(
     with _loaded(place, threads, data_dir) as (engine, model, data):
         if batch > len(data.test_images):
             raise UsageError(f"batch must be at most {len(data.test_images)}, the images of {data.name}, not {batch}")
-        return measure(engine, model, normalize(data.test_images[:batch], data.mean, data.std), repeats)
+        with memory_for(f"batches of {batch}", "lower --batch"):
+            return measure(engine, model, normalize(data.test_images[:batch], data.mean, data.std), repeats)
 
 
 class Agreement(NamedTuple):

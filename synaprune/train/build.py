@@ -13,19 +13,18 @@ from torch import nn
 
 from synaprune import budget
 from synaprune.data import Dataset, load
-from synaprune.errors import MachineError, UsageError, nearest
+from synaprune.errors import UsageError, nearest
 from synaprune.models import MODELS
 from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
 from synaprune.optim.surroundings import cpu_by_default
+from synaprune.train.memory import memory_for
 from synaprune.train.settings import COURSE, EXCHANGING, NOISY, Settings, methods_of
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
 
 DEVICES = ("cpu", "cuda", "mps")
 DRAWING = ("static", *EXCHANGING, *NOISY)  # methods that draw lots
-# What torch says where it has no memory left, and no class of its own to say it with.
-NO_MEMORY = ("not enough memory", "DefaultCPUAllocator", "out of memory")
 
 
 def device(settings: Settings) -> torch.device:
@@ -66,14 +65,8 @@ def environment(settings: Settings, where: torch.device) -> Iterator[None]:
             torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
-                raise
-            raise MachineError(
-                f"not enough memory on device '{where}' for batches of {settings.batch_size}; lower --batch-size,"
-                " --width or --time-steps"
-            ) from error
+            with memory_for(f"this run on device '{where}'", "free some, or lower --width or --time-steps"):
+                yield
         finally:
             torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
@@ -86,10 +79,11 @@ def seed(settings: Settings, epoch: int, stream: int) -> int:
 
 def dataset(settings: Settings, data_dir: str | Path | None, where: torch.device) -> Dataset:
     """Return the data on its device; with `holdout`, the test part is the validation set."""
-    data = load(settings.task, data_dir)
-    if settings.holdout:
-        data = data.holdout(settings.holdout)
-    return (data.first(settings.limit) if settings.limit else data).to(where)
+    with memory_for(f"the images of {settings.task} on device '{where}'"):
+        data = load(settings.task, data_dir)
+        if settings.holdout:
+            data = data.holdout(settings.holdout)
+        return (data.first(settings.limit) if settings.limit else data).to(where)
 
 
 def model(settings: Settings, data: Dataset) -> nn.Module:
@@ -102,8 +96,10 @@ def model(settings: Settings, data: Dataset) -> nn.Module:
     else:
         shape = {"inputs": data.train_images[0].numel(), "hidden": settings.width}
     torch.manual_seed(settings.seed)
-    network = MODELS[settings.model](classes=data.classes, T=settings.time_steps, gain=settings.gain, **shape)
-    return network.to(data.train_images.device)
+    where = data.train_images.device
+    with memory_for(f"a network of width {settings.width} on device '{where}'", "lower --width"):
+        network = MODELS[settings.model](classes=data.classes, T=settings.time_steps, gain=settings.gain, **shape)
+        return network.to(where)
 
 
 def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
@@ -137,7 +133,8 @@ def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
     if settings.method in DRAWING:
         given["seed"] = settings.seed
     method: Callable[..., Rewirer] = METHODS[settings.method]
-    return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)
+    with memory_for(f"the optimizer of a network of width {settings.width}", "lower --width"):
+        return method(network, lr=settings.lr, base=base, exclude=settings.exclude, **given)
 
 
 def _is_optimizer(value: object) -> bool:

@@ -19,6 +19,7 @@ import torch
 from synaprune.errors import UsageError
 from synaprune.files import readable, replacing
 from synaprune.tensorfile import Stored, checksum, write
+from synaprune.train.memory import memory_for
 
 __all__ = ["FORMAT", "REMEDY", "DamagedError", "check_model", "load", "pack", "save", "unpack"]
 
@@ -119,17 +120,18 @@ def save(state: Mapping[str, Any], path: Path, previous: Path | None = None) -> 
     The file that is replaced is kept as `previous`, if that is given.
 
     Raises:
-        MachineError: the disk is full.
+        MachineError: the disk or the memory is full.
 
     """
-    plain, tensors = pack(state)
-    text = json.dumps({"format": FORMAT, "state": plain}, allow_nan=False)
-    content = {
-        name: Stored(NAMES[tensor.dtype], tuple(tensor.shape), _bytes(tensor)) for name, tensor in tensors.items()
-    }
-    metadata = {"synaprune": text, SUM: checksum(text, (_part(name, tensors[name]) for name in sorted(tensors)))}
-    with replacing(path, previous=previous) as file:
-        write(file, content, metadata)
+    with memory_for(f"the checkpoint '{path}'"):
+        plain, tensors = pack(state)
+        text = json.dumps({"format": FORMAT, "state": plain}, allow_nan=False)
+        content = {
+            name: Stored(NAMES[tensor.dtype], tuple(tensor.shape), _bytes(tensor)) for name, tensor in tensors.items()
+        }
+        metadata = {"synaprune": text, SUM: checksum(text, (_part(name, tensors[name]) for name in sorted(tensors)))}
+        with replacing(path, previous=previous) as file:
+            write(file, content, metadata)
 
 
 def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
@@ -147,7 +149,8 @@ def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[st
 
     """
     try:
-        metadata, tensors, found = _read(path, only)
+        with memory_for(f"the checkpoint '{path}'"):
+            metadata, tensors, found = _read(path, only)
         text = metadata["synaprune"]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DamagedError(f"there is no checkpoint '{path}'") from error

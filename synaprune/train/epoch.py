@@ -17,6 +17,7 @@ from synaprune.models import Readout
 from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, schedule
+from synaprune.train.memory import memory_for
 from synaprune.train.parallel import ALONE, Team
 from synaprune.train.settings import Settings
 
@@ -92,40 +93,45 @@ def train_epoch(
     rate = strength = 0.0
 
     network.train()
-    for step, chosen in enumerate(batches(count, settings.batch_size, order)):
-        done = (epoch - 1) * steps + step
-        rate = schedule.learning_rate(settings, done, steps)
-        strength = schedule.augmentation(settings, done, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        x, y = images[chosen], labels[chosen]
-        if augment is not None:
-            x = augment(x, strength, noise)
-        share, weight = team.share(len(y))
-        x, y = x[share], y[share]
-        with _autocast(settings, device):
-            output = forward(normalize(x, data.mean, data.std))
-        loss = objective(settings, output, y)
-        optimizer.zero_grad()
-        (loss * weight).backward()
-        if settings.clip_grad is not None:
-            nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
-        try:
-            optimizer.step()
-        except NonFiniteGradientError as error:
-            fault = str(error).partition(";")[0]
-            raise NonFiniteGradientError(
-                f"{fault} (epoch {epoch}, step {step + 1}); lower --lr or --gain, or set --clip-grad"
-            ) from error
+    several = "--batch-size, " if settings.batch_size > 1 else ""
+    with memory_for(
+        f"batches of {settings.batch_size} on device '{device}'", f"lower {several}--width or --time-steps"
+    ):
+        for step, chosen in enumerate(batches(count, settings.batch_size, order)):
+            done = (epoch - 1) * steps + step
+            rate = schedule.learning_rate(settings, done, steps)
+            strength = schedule.augmentation(settings, done, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            x, y = images[chosen], labels[chosen]
+            if augment is not None:
+                x = augment(x, strength, noise)
+            share, weight = team.share(len(y))
+            x, y = x[share], y[share]
+            with _autocast(settings, device):
+                output = forward(normalize(x, data.mean, data.std))
+            loss = objective(settings, output, y)
+            optimizer.zero_grad()
+            (loss * weight).backward()
+            if settings.clip_grad is not None:
+                nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
+            try:
+                with memory_for(f"a step of the optimizer of a network of width {settings.width}", "lower --width"):
+                    optimizer.step()
+            except NonFiniteGradientError as error:
+                fault = str(error).partition(";")[0]
+                raise NonFiniteGradientError(
+                    f"{fault} (epoch {epoch}, step {step + 1}); lower --lr or --gain, or set --clip-grad"
+                ) from error
 
-        seen += len(y)
-        if len(y):  # the mean of nothing is no number
-            loss_sum += loss.detach() * len(y)
-        correct += (output.rate.argmax(1) == y).sum()
-        if report is not None and time.monotonic() - reported > REPORT_SECONDS:
-            means = loss_sum.item() / seen, correct.item() / seen
-            report(Progress(epoch, settings.epochs, step + 1, steps, *means, connectivity(network)))
-            reported = time.monotonic()
+            seen += len(y)
+            if len(y):  # the mean of nothing is no number
+                loss_sum += loss.detach() * len(y)
+            correct += (output.rate.argmax(1) == y).sum()
+            if report is not None and time.monotonic() - reported > REPORT_SECONDS:
+                means = loss_sum.item() / seen, correct.item() / seen
+                report(Progress(epoch, settings.epochs, step + 1, steps, *means, connectivity(network)))
+                reported = time.monotonic()
     loss_sum, correct = team.total(loss_sum, correct)
     return {
         "loss": loss_sum.item() / count,
@@ -141,8 +147,13 @@ def evaluate_network(settings: Settings, data: Dataset, network: nn.Module) -> d
     images, labels = data.test_images, data.test_labels
     correct = 0
     network.eval()
-    with FiringRates(network) as activity, _autocast(settings, images.device):
-        size = TEST_BATCH[settings.model]
+    size = TEST_BATCH[settings.model]
+    what = f"{size} images at a time, as they are evaluated, on device '{images.device}'"
+    with (
+        memory_for(what, "lower --width or --time-steps"),
+        FiringRates(network) as activity,
+        _autocast(settings, images.device),
+    ):
         for x, y in zip(images.split(size), labels.split(size)):
             answer = network(normalize(x, data.mean, data.std)).rate.argmax(1)
             correct += int((answer == y).sum())

@@ -5,6 +5,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -172,6 +173,49 @@ def test_an_archive_of_something_else(folder, small):
     del small["data_batch_2.bin"]
     path.write_bytes(archive(small))
     assert fault_of(folder) == f"{path} lacks data_batch_2.bin"
+
+
+def peak_of(folder, message):
+    """The memory that is taken until a fault is said."""
+    tracemalloc.start()
+    try:
+        assert fault_of(folder) == message
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("suffix", ["", ".delta.xz"])
+def test_a_file_without_end_takes_no_memory_and_is_named(suffix, folder, small):
+    for name, part in small.items():
+        (folder / name).write_bytes(part.tobytes())
+    path = folder / f"data_batch_4.bin{suffix}"
+    (folder / "data_batch_4.bin").unlink()
+    if suffix:
+        path.write_bytes(lzma.compress(bytes(10**7)) * 50)
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**38)
+    assert peak_of(folder, f"{path} holds more than 43,022 bytes, which no such file does") < 20e6
+
+
+def test_an_archive_without_end_takes_no_memory_and_is_named(folder, small, monkeypatch):
+    path = folder / "cifar-10-binary.tar.gz"
+    monkeypatch.setattr(cifar10, "ARCHIVE", 10**6)
+    path.write_bytes(archive(small) + gzip.compress(bytes(10**7)) * 50)
+    assert peak_of(folder, f"{path} holds more than 1,000,000 bytes, which no such file does") < 5e6
+
+
+def test_a_hole_in_an_archive_takes_no_memory_and_is_named(folder, small):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("data_batch_1.bin")
+        member.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40), "GNU.sparse.numblocks": "1"}
+        member.size = 1
+        tar.addfile(member, io.BytesIO(b"x"))
+    path = folder / "cifar-10-binary.tar.gz"
+    path.write_bytes(buffer.getvalue())
+    assert peak_of(folder, f"{path} holds 43022 bytes where 7 records of 3073 bytes are expected") < 5e6
 
 
 @pytest.mark.slow

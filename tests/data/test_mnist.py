@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -90,11 +91,63 @@ def test_a_broken_file_is_named_with_the_remedy(folder, fault):
     assert str(caught.value) == f"{path} {message}; replace it, or delete it and it is downloaded anew"
 
 
+IMAGES_HEADER, LABELS_HEADER = idx(IMAGES)[:16], idx(np.zeros(12, np.uint8))[:8]
+BOMB = gzip.compress(bytes(10**7)) * 50  # half a gigabyte
+MANY = IMAGES_HEADER[:4] + b"\xff" * 4 + IMAGES_HEADER[8:]
+LARGE = IMAGES_HEADER[:8] + b"\0\0\xff\xff" * 2
+BOMBS = {
+    "images": ("train-images-idx3-ubyte.gz", gzip.compress(IMAGES_HEADER) + BOMB,
+        "holds more than 9408 values where its header says 12×28×28"),
+    "labels": ("t10k-labels-idx1-ubyte.gz", gzip.compress(LABELS_HEADER) + BOMB,
+        "holds more than 12 values where its header says 12"),
+    "no header": ("train-images-idx3-ubyte.gz", BOMB, NOT_IDX),
+    "large header": ("train-images-idx3-ubyte.gz", gzip.compress(MANY) + BOMB,
+        "claims 4,294,967,295 images, more than 1,000,000"),
+    "large images": ("train-images-idx3-ubyte.gz", gzip.compress(LARGE) + BOMB,
+        "holds images of 65535×65535, not 28×28"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_file_that_unpacks_without_end_takes_no_memory_and_is_named(bomb, folder):
+    name, content, message = BOMBS[bomb]
+    path = folder / "mnist" / name
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError) as caught:
+            load("mnist", folder)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value) == f"{path} {message}; replace it, or delete it and it is downloaded anew"
+    assert peak < 2e6
+
+
+@pytest.mark.parametrize("header", [b"", IMAGES_HEADER])
+def test_a_plain_file_without_end_is_not_read_to_its_end(header, folder):
+    (folder / "mnist" / "train-images-idx3-ubyte.gz").unlink()
+    with (folder / "mnist" / "train-images-idx3-ubyte").open("wb") as file:
+        file.write(header)
+        file.truncate(2**38)  # of which the disk holds nothing
+    with pytest.raises(UsageError, match="holds more than 9408 values" if header else NOT_IDX):
+        load("mnist", folder)
+
+
+def test_a_file_for_which_the_memory_is_too_small_is_named(folder, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(gzip.GzipFile, "read", full)
+    with pytest.raises(MachineError, match=r"not enough memory to read .*/mnist/train-images-idx3-ubyte.gz; free"):
+        load("mnist", folder)
+
+
 def test_an_unreadable_file_is_the_machines_fault(folder, monkeypatch):
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
     path = folder / "mnist" / "train-images-idx3-ubyte.gz"
     with pytest.raises(MachineError) as caught:
         load("mnist", folder)

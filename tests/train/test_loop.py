@@ -19,6 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from synaprune.errors import MachineError, NonFiniteGradientError, UsageError
+from synaprune.models import MODELS
 from synaprune.optim import METHODS, GradR
 from synaprune.train import build, checkpoint
 from synaprune.train.board import Board
@@ -421,9 +422,74 @@ def test_a_gradient_that_is_not_finite_says_when_and_leaves_the_folder_free(tmp_
 
 
 def test_a_network_too_large_for_the_memory(tmp_path):
-    with pytest.raises(MachineError, match="device 'cpu' for batches of 256; lower --batch-size, --width or --time"):
+    with pytest.raises(
+        MachineError, match=r"enough memory for a network of width 1000000 on device 'cpu'; lower --width$"
+    ):
         train(dataclasses.replace(SMALL, model="cnn", width=1_000_000), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+BATCHES = "batches of 256 on device 'cpu'; lower --batch-size, --width or --time-steps"
+# Where the memory may run out, and what is then said to have been too large for it.
+SHORTAGES = {
+    "data": ("synaprune.train.build", "load", "the images of digits on device 'cpu'; free some"),
+    "network": (MODELS, "mlp", "a network of width 16 on device 'cpu'; lower --width"),
+    "optimizer": (METHODS, "grad_r", "the optimizer of a network of width 16; lower --width"),
+    "batch": ("synaprune.train.epoch", "objective", BATCHES),
+    "backward": (torch.Tensor, "backward", BATCHES),
+    "step": (GradR, "step", "a step of the optimizer of a network of width 16; lower --width"),
+    "evaluation": (
+        "synaprune.train.epoch",
+        "FiringRates",
+        "1000 images at a time, as they are evaluated, on device 'cpu'; lo",
+    ),
+    "TensorBoard": (Board, "write", "this run on device 'cpu'; free some, or lower --width or --time-steps"),
+    "checkpoint": (checkpoint, "pack", "the checkpoint '.*/checkpoint.safetensors'; free some"),
+}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")])
+@pytest.mark.parametrize("where", SHORTAGES)
+def test_a_full_memory_is_blamed_on_what_needed_it(where, error, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise error
+
+    owner, name, sentence = SHORTAGES[where]
+    if isinstance(owner, dict):
+        monkeypatch.setitem(owner, name, full)
+    else:
+        monkeypatch.setattr(*([f"{owner}.{name}"] if isinstance(owner, str) else [owner, name]), full)
+    with pytest.raises(MachineError, match=f"^not enough memory for {sentence}"):
+        train(SMALL, tmp_path)
+
+
+def test_a_batch_of_one_is_not_blamed(tmp_path, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("synaprune.train.epoch.objective", full)
+    with pytest.raises(MachineError, match="batches of 1 on device 'cpu'; lower --width or --time-steps"):
+        train(dataclasses.replace(SMALL, batch_size=1), tmp_path)
+
+
+def test_other_errors_of_torch_are_not_blamed_on_the_memory(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("synaprune.train.epoch.objective", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(SMALL, tmp_path)
+
+
+def test_a_checkpoint_for_which_the_memory_is_too_small(whole, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint, "checksum", full)
+    with pytest.raises(
+        MachineError, match=f"not enough memory for the checkpoint '{whole.checkpoint_path}'; free some"
+    ):
+        evaluate(whole.folder)
 
 
 @pytest.mark.parametrize(("moment", "file"), [(8, ""), (9, "/checkpoint.safetensors")])
