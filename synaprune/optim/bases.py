@@ -13,9 +13,19 @@ from torch.optim import Optimizer
 
 from synaprune.errors import UsageError, nearest
 from synaprune.optim.surroundings import shield
-from synaprune.optim.trial import Trial
+from synaprune.optim.trial import DECAYS, Trial
 
-__all__ = ["bias_correction", "check_options", "decay_of", "device_of", "flush", "longest_move", "make_base", "reset"]
+__all__ = [
+    "bias_correction",
+    "check_options",
+    "device_of",
+    "flush",
+    "longest_move",
+    "make_base",
+    "reset",
+    "shrinkage",
+    "takes_fused",
+]
 
 # Their direction does not turn around with the sign of a weight, or needs the loss again and again.
 REFUSED: dict[type[Optimizer], str] = {
@@ -54,7 +64,7 @@ def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, 
             )
     if options.get("differentiable"):
         raise UsageError("differentiable=True cannot be served: latents are moved in place; leave it out")
-    if _takes_fused(base, members) and not {"fused", "foreach"} & options.keys():
+    if takes_fused(base, members) and not {"fused", "foreach"} & options.keys():
         options = {**options, "fused": True}
     try:
         made = base([torch.zeros(1, dtype=torch.float32, device="cpu")], **options)
@@ -95,11 +105,11 @@ def check_options(method: str, base: type[Optimizer], options: Iterable[str], kn
             raise UsageError(f"neither {method} nor its base {base.__name__} has an option '{option}'{hint}")
 
 
-def _takes_fused(base: type[Optimizer], members: Iterable[Any]) -> bool:
+def takes_fused(base: type[Optimizer], members: Iterable[Any]) -> bool:
+    """Tell whether torch has a fused kernel of a base for all these tensors."""
     devices = {"cpu"} if base is torch.optim.Adagrad else {"cpu", "cuda"}
-    return "fused" in inspect.signature(base).parameters and all(
-        isinstance(p, Tensor) and p.is_floating_point() and p.device.type in devices for p in members
-    )
+    known = _comes_with_torch(base) and "fused" in inspect.signature(base).parameters
+    return known and all(isinstance(p, Tensor) and p.is_floating_point() and p.device.type in devices for p in members)
 
 
 def bias_correction(base: Optimizer, group: dict[str, Any], steps: int) -> float:
@@ -107,16 +117,23 @@ def bias_correction(base: Optimizer, group: dict[str, Any], steps: int) -> float
     return 1.0 - float(group["betas"][0]) ** steps if isinstance(base, BIAS_CORRECTED) else 1.0
 
 
-def decay_of(
+def shrinkage(
     base: Optimizer, group: dict[str, Any], make: Callable[[Tensor], Optimizer], known: dict[tuple[Any, ...], str]
-) -> str:
-    """Return which of `trial.DECAYS` is a base's weight decay with the options of a group.
+) -> float | None:
+    """Return by which share the weights of a group decay in a step apart from their gradient; None: with it.
 
     Where that has to be tried, with what `make` makes, `known` keeps the answer.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: they decay in another way.
     """
+    shrink = DECAYS[_decay_of(base, group, make, known)]
+    return None if shrink is None else shrink(float(group["lr"]), float(group["weight_decay"]))
+
+
+def _decay_of(
+    base: Optimizer, group: dict[str, Any], make: Callable[[Tensor], Optimizer], known: dict[tuple[Any, ...], str]
+) -> str:
     if _comes_with_torch(type(base)):
         apart = isinstance(base, torch.optim.Adafactor) or group.get("decoupled_weight_decay")
         return "decoupled" if apart else "coupled"

@@ -14,7 +14,18 @@ from synaprune.errors import UsageError
 from synaprune.plain import plain
 from synaprune.synapses import find_synapses
 
-__all__ = ["Group", "Params", "State", "check_numbers", "check_type", "groups_of", "moves", "own_values"]
+__all__ = [
+    "Group",
+    "Params",
+    "State",
+    "check_numbers",
+    "check_type",
+    "groups_of",
+    "margin_of",
+    "moves",
+    "name_newcomers",
+    "own_values",
+]
 
 log = logging.getLogger("synaprune")
 
@@ -35,7 +46,8 @@ def groups_of(params: Params, include: Iterable[str] = (), exclude: Iterable[str
     that no rule knows are trained plainly, and a warning in the log names them.
 
     Raises:
-        UsageError: nothing at all, a single tensor, a module without synapses, patterns without names.
+        UsageError: nothing at all, a module without synapses, patterns without names.
+        TypeError: a single tensor.
     """
     if isinstance(params, nn.Module):
         return _of_module(params, *(p if isinstance(p, str) else tuple(p) for p in (include, exclude)))
@@ -69,7 +81,10 @@ def _of_module(module: nn.Module, include: Iterable[str], exclude: Iterable[str]
 
 def _of_tensors(params: Params) -> list[Group]:
     if isinstance(params, Tensor):
-        raise UsageError("params is a single tensor; pass a module or a list of tensors")
+        raise TypeError(
+            "params argument given to the optimizer should be an iterable of Tensors or dicts, or a module, but got "
+            f"{torch.typename(params)}"
+        )
     entries: list[Any] = list(params)  # type: ignore[arg-type]
     if not entries:
         raise UsageError("there is nothing to train: params is empty (a generator can be used only once)")
@@ -125,3 +140,22 @@ def check_type(weight: Tensor, name: str) -> None:
             f"{name} is {weight.dtype}, whose values near the threshold underflow; "
             "keep float32 or bfloat16 weights and use autocast for speed"
         )
+
+
+def name_newcomers(group: Group, groups: list[Group]) -> None:
+    """Give names to the tensors of a group that comes without, to groups that have taken theirs from a module."""
+    if not isinstance(group, dict) or isinstance(group["params"], set):
+        return  # which torch refuses
+    members = group["params"]
+    group["params"] = members = [members] if isinstance(members, Tensor) else list(members)
+    if not any(isinstance(member, tuple) for member in members):
+        before = sum(len(other["params"]) for other in groups)
+        group["params"] = [(f"tensor {before + i}", member) for i, member in enumerate(members)]
+
+
+def margin_of(group: Group, rate: Any) -> float:
+    """Return how far below the threshold an absent synapse starts: ten learning rates if the group does not say."""
+    if group["margin"] is not None:
+        return float(group["margin"])
+    # A warm-up may have made the rate of this very step tiny.
+    return 10.0 * max(float(value or 0.0) for value in (rate, *map(group.get, ("lr", "initial_lr", "max_lr"))))

@@ -49,8 +49,8 @@ def lent(base: Optimizer, states: MutableMapping[Any, Any], clashes: Iterable[st
 
 @contextmanager
 def _states_lent(base: Optimizer, states: MutableMapping[Any, Any]) -> Iterator[None]:
-    hidden = {state["latent"]: state for state in states.values() if _has_latents(state)}
-    base.state = defaultdict(dict, {key: state for key, state in states.items() if not _has_latents(state)})
+    hidden = {state["latent"]: state for key, state in states.items() if _has_latents(key, state)}
+    base.state = defaultdict(dict, {key: state for key, state in states.items() if not _has_latents(key, state)})
     base.state.update((latent, state["base"]) for latent, state in hidden.items())
     yield
     for key, state in base.state.items():  # some bases put new ones in their place at every step, or add their own
@@ -60,5 +60,5 @@ def _states_lent(base: Optimizer, states: MutableMapping[Any, Any]) -> Iterator[
             states[key] = state
 
 
-def _has_latents(state: Any) -> bool:
-    return isinstance(state, dict) and "latent" in state
+def _has_latents(key: Any, state: Any) -> bool:
+    return isinstance(key, Tensor) and isinstance(state, dict) and "latent" in state

@@ -8,14 +8,24 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
 from synaprune.optim import bases, handover, latents, loading
-from synaprune.optim.groups import Group, Params, State, check_numbers, check_type, groups_of, moves, own_values
+from synaprune.optim.groups import (
+    Group,
+    Params,
+    State,
+    check_numbers,
+    check_type,
+    groups_of,
+    margin_of,
+    moves,
+    name_newcomers,
+    own_values,
+)
 from synaprune.optim.surroundings import shield
-from synaprune.optim.trial import DECAYS
 from synaprune.plain import plain
 
 __all__ = ["LatentOptimizer"]
@@ -51,6 +61,8 @@ class LatentOptimizer(Optimizer):
         # Born with a stand-in, only to let torch check the options and fill in their defaults.
         bases.check_options(type(self).__name__, base, self._base_options, [*defaults, *self._forms])
         self._base = bases.make_base(base, members, self._base_options)
+        self._fused = "fused" not in self._base_options and bool(self._base.defaults.get("fused"))  # unasked
+        self._named = isinstance(params, nn.Module)  # by us
         self._clashes = sorted(self._base.defaults.keys() & defaults.keys())
         self._decays: dict[tuple[Any, ...], str] = {}  # kinds of weight decay by the base's options
         for option in self._clashes:
@@ -76,9 +88,14 @@ class LatentOptimizer(Optimizer):
                 f"synapses={param_group['synapses']} is no number of synapses; a group that shall not count for "
                 "connectivity says counted=False"
             )
+        asked = "fused" in param_group
+        if self._named:
+            name_newcomers(param_group, self.param_groups)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         own_values(group)
+        if self._fused and not asked:
+            group["fused"] = bases.takes_fused(type(self._base), group["params"])
         if not group["rewire"]:
             return
         try:
@@ -134,11 +151,7 @@ class LatentOptimizer(Optimizer):
         return latents.start(weight, self._margin(group), seed, self._sign_dtype)
 
     def _margin(self, group: Group) -> float:
-        if group["margin"] is not None:
-            return float(group["margin"])
-        # A warm-up may have made the rate of this very step tiny.
-        rates = [self.defaults["lr"], *(group.get(key) for key in ("lr", "initial_lr", "max_lr"))]
-        return 10.0 * max(float(rate or 0.0) for rate in rates)
+        return margin_of(group, self.defaults["lr"])
 
     def _newborn(self, tensor: Tensor, group: Group) -> Optimizer:
         """Return a base of one tensor alone, with the options of a group."""
@@ -153,13 +166,13 @@ class LatentOptimizer(Optimizer):
 
     def _shrinkage(self, group: Group) -> float | None:
         """Return by which share the weights of a group decay in a step apart from their gradient; None: with it."""
-        kind = bases.decay_of(self._base, group, lambda p: self._newborn(p, group), self._decays)
-        shrink = DECAYS[kind]
-        return None if shrink is None else shrink(float(group["lr"]), float(group["weight_decay"]))
+        return bases.shrinkage(self._base, group, lambda p: self._newborn(p, group), self._decays)
 
     @contextmanager
     def _base_sees_latents(self) -> Iterator[None]:
         for group, weight in self._plain():
+            if self._fused and weight.grad is not None and weight.grad.is_sparse:
+                group["fused"] = False
             if moves(weight) and not self.state[weight]:
                 self.state[weight] = self._born(weight, group)
         with handover.lent(self._base, self.state, self._clashes):
@@ -204,7 +217,7 @@ class LatentOptimizer(Optimizer):
         return weights
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_base", "_base_options", "_clashes", "_decays")
+        own = ("_base", "_base_options", "_clashes", "_decays", "_fused", "_named")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

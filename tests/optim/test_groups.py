@@ -56,7 +56,7 @@ def test_tensor_types_that_cannot_be_rewired(dtype):
 def test_module_without_synapses_and_single_tensor():
     with pytest.raises(UsageError, match="no synapses"):
         GradR(nn.BatchNorm1d(3))
-    with pytest.raises(UsageError, match="single tensor"):
+    with pytest.raises(TypeError, match=r"an iterable of Tensors or dicts, or a module, but got torch\.FloatTensor"):
         GradR(torch.ones(3))
 
 
@@ -103,3 +103,89 @@ def test_a_learning_rate_that_is_a_tensor_belongs_to_one_group(name):
     assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([0.05] * 3)
     assert all(isinstance(group["lr"], torch.Tensor) for group in optimizer.param_groups)
     assert rate == 0.1
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("form", ["tensor", "list", "generator", "with names"])
+def test_a_group_without_names_joins_those_of_a_module(name, form):
+    """The names of a module's groups are ours: nobody has to go on with them."""
+    net, late = model(), [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(4, 2))]
+    optimizer = METHODS[name](net, **idle()[name])
+    members = {"tensor": late[0], "list": late, "generator": iter(late), "with names": [("a", late[0]), ("b", late[1])]}
+    optimizer.add_param_group({"params": members[form], "lr": 0.5})
+    group = optimizer.param_groups[-1]
+    added = late[:1] if form == "tensor" else late
+    assert all(p is q for p, q in zip(group["params"], added, strict=True))
+    assert group["param_names"] == (["a", "b"] if form == "with names" else ["tensor 6", "tensor 7"][: len(added)])
+    assert group["lr"] == 0.5
+    for p in added:
+        p.grad = torch.ones_like(p)
+    train(net, optimizer, 0)
+    optimizer.step()
+    assert not any(torch.equal(p, torch.ones_like(p)) for p in added)
+    again = METHODS[name](model(), **idle()[name])
+    again.add_param_group({"params": [nn.Parameter(p.detach().clone()) for p in added]})
+    again.load_state_dict(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("first", "second"), [(["a"], []), ([], ["a"])], ids=["named first", "unnamed first"])
+def test_names_that_a_user_gives_are_for_all_groups_or_none(name, first, second):
+    weights = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3, 2))
+    one, other = ([(n, w) for n in names] or [w] for names, w in zip((first, second), weights))
+    optimizer = METHODS[name](one, **idle()[name])
+    with pytest.raises(ValueError, match="with/without names"):
+        optimizer.add_param_group({"params": other})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("params", [{}, {"params": {nn.Parameter(torch.ones(2))}}, []])
+def test_what_torch_refuses_to_add_is_refused_as_it_does(name, params):
+    plain, optimizer = torch.optim.Adam(model().parameters()), METHODS[name](model(), **idle()[name])
+    with pytest.raises((TypeError, KeyError)) as theirs:
+        plain.add_param_group(dict(params) if isinstance(params, dict) else params)
+    with pytest.raises(theirs.type):
+        optimizer.add_param_group(params)
+
+
+class Looking(nn.Module):
+    """Few rows of a large table, and synapses behind it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.table, self.fc = nn.Embedding(50, 6, sparse=True), nn.Linear(6, 4)
+
+    def forward(self, indices):
+        return self.fc(self.table(indices))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adagrad])
+@pytest.mark.parametrize("form", ["module", "groups"])
+def test_a_sparse_gradient_beside_synapses_needs_no_option(name, base, form):
+    net, alone = Looking(), Looking()
+    tables = [{"params": [net.fc.weight]}, {"params": [net.table.weight, net.fc.bias], "rewire": False}]
+    optimizer = METHODS[name](net if form == "module" else tables, **idle(lr=1e-3, base=base)[name])
+    plain = base(alone.parameters(), lr=1e-3)
+    for step in range(3):
+        for network, stepping in ((net, optimizer), (alone, plain)):
+            stepping.zero_grad()
+            network(torch.arange(5) * (step + 1)).square().sum().backward()
+            assert network.table.weight.grad.is_sparse
+            stepping.step()
+    torch.testing.assert_close(net.table.weight, alone.table.weight)
+    torch.testing.assert_close(net.fc.weight, alone.fc.weight)
+    assert optimizer.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_added_group_that_no_fused_kernel_takes_goes_without(name):
+    optimizer = METHODS[name]([nn.Parameter(torch.ones(3, 2))], **idle()[name])
+    phase = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    optimizer.add_param_group({"params": [phase], "rewire": False})
+    phase.grad = torch.ones_like(phase)
+    optimizer.step()
+    assert [group["fused"] for group in optimizer.param_groups] == [True, False]
+    torch.testing.assert_close(phase.detach(), torch.full_like(phase, 0.999), rtol=1e-4, atol=1e-6)

@@ -5,11 +5,12 @@ import io
 
 import pytest
 import torch
-from common import BASES, model, same, train
+from common import BASES, idle, model, same, train
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from synaprune.errors import UsageError
-from synaprune.optim import Dense, GradR
+from synaprune.optim import METHODS, Dense, GradR
 
 
 def through_file(state):
@@ -179,3 +180,41 @@ def test_a_state_without_a_newer_option_takes_the_one_that_is_here():
         loaded.load_state_dict(older)
         assert [{**g, "params": 0} for g in loaded.param_groups] == [{**g, "params": 0} for g in optimizer.param_groups]
         train(other, loaded, 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("base", [torch.optim.Adam, torch.optim.SGD])
+def test_hooks_for_all_optimizers_fire_once_a_step_and_for_ours(name, base):
+    net = model()
+    optimizer, fired = METHODS[name](net, **idle(base=base)[name]), []
+    handles = [
+        register_optimizer_step_pre_hook(lambda stepping, *_: fired.append((stepping, "before"))),
+        register_optimizer_step_post_hook(lambda stepping, *_: fired.append((stepping, "after"))),
+    ]
+    try:
+        train(net, optimizer, 3)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert fired == [(optimizer, "before"), (optimizer, "after")] * 3
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("foreign", [3, "text", None, True, [1, 2], {"latent": 1}, {"a": 1.0}, torch.ones(2)], ids=str)
+def test_a_foreign_key_in_the_state_is_handed_on(name, foreign):
+    net, plain = model(), model()
+    optimizer, undisturbed = METHODS[name](net, **idle()[name]), METHODS[name](plain, **idle()[name])
+    train(plain, undisturbed, 2)
+    optimizer.state["mine"] = foreign
+    train(net, optimizer, 2)
+    assert optimizer.state["mine"] is foreign
+    twin, copied = copy.deepcopy((net, optimizer))
+    copied.load_state_dict(through_file(optimizer.state_dict()))
+    for network, stepping in ((net, optimizer), (twin, copied), (plain, undisturbed)):
+        train(network, stepping, 2, seed=1)
+        stepping.settle()
+        stepping.turnover()
+        stepping.connectivity()
+    assert str(copied.state["mine"]) == str(foreign)
+    assert same(net, twin)
+    assert same(net, plain)
