@@ -226,6 +226,21 @@ def test_break_even_is_interpolated(monkeypatch):
     assert crossing([(0.1, 4.0), (0.4, 1.0)]) == "above 40.00 %"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say what a process takes")
+@pytest.mark.parametrize(
+    ("name", "held", "peak"),
+    [("alpha", 24, 24), ("budget", 24, 32), ("budget, erk", 24, 26.7), ("alpha, base not fused", 24, 28)],
+)
+def test_memory_of_the_optimizer_is_what_the_docs_say(name, held, peak, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    memory = importlib.import_module("optimizer_memory")
+    assert memory.measured(memory.OPTIONS[name], 12_000_000) == (
+        pytest.approx(held, abs=0.5),
+        pytest.approx(peak, abs=0.7),
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say what a process takes")
 def test_memory(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
