@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError:  # not a Unix
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["appending", "check_place", "full_disk_named", "locked", "move", "readable", "replacing", "sync"]
+__all__ = ["appending", "check_place", "clear", "full_disk_named", "locked", "move", "readable", "replacing", "sync"]
 
 KEPT = "what it held is kept: free some space and resume"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -60,7 +60,7 @@ def replacing(path: Path, remedy: str = KEPT, previous: Path | None = None) -> I
     if path.exists() and not path.is_file() and not path.is_dir():  # the system itself refuses to replace a folder
         check_place(path)
     with full_disk_named(path, remedy), _own_names(path):
-        _clear(path)
+        clear(path.parent, glob.escape(_beginning(path)))
         file = _temporary(path)
         temporary = Path(file.name)
         try:
@@ -78,6 +78,20 @@ def replacing(path: Path, remedy: str = KEPT, previous: Path | None = None) -> I
             temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def clear(folder: Path, beginning: str = ".*-") -> None:
+    """Delete the temporary files in a folder whose writers are no more; `beginning` is a pattern of their names."""
+    for left in folder.glob(f"{beginning}{'[0-9a-f]' * 16}.tmp"):
+        try:
+            descriptor = os.open(left, os.O_RDWR | AS_IT_IS)
+        except OSError:  # it is gone meanwhile, or none of ours
+            continue
+        try:
+            if _lock(descriptor):
+                left.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -191,20 +205,6 @@ def _temporary(path: Path) -> BinaryIO:
         if _lock(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
             return file
         file.close()  # another writer has found it before it was locked, and clears it away
-
-
-def _clear(path: Path) -> None:
-    """Delete the temporary files for `path` whose writers are no more."""
-    for left in path.parent.glob(f"{glob.escape(_beginning(path))}{'[0-9a-f]' * 16}.tmp"):
-        try:
-            descriptor = os.open(left, os.O_RDWR | AS_IT_IS)
-        except OSError:  # it is gone meanwhile, or none of ours
-            continue
-        try:
-            if _lock(descriptor):
-                left.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
 
 
 def _take_permissions(file: IO[bytes], path: Path) -> None:

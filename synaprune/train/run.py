@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 
 import synaprune
 from synaprune.errors import UsageError
-from synaprune.files import appending, locked, move, replacing, sync
+from synaprune.files import appending, clear, locked, move, replacing, sync
 from synaprune.train import checkpoint, parallel
 from synaprune.train.settings import Settings
 
@@ -90,7 +90,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training into the folder, which is made if absent.
+        """Keep other processes from training into the folder, which is made if absent, and clear up after killed ones.
 
         The system lets go of the lock when the process ends, however it ends. Where the platform or the file
         system has no locks, nothing is kept.
@@ -102,6 +102,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         refusal = f"'{self.folder}' is being trained by another process; wait for it, or give another folder with --out"
         with locked(self.folder / ".lock", refusal):
+            clear(self.folder)
             yield
 
     def refuse_if_taken(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import os
@@ -511,6 +512,35 @@ def test_a_full_disk_leaves_the_previous_checkpoint(moment, file, whole, tmp_pat
     assert not list(tmp_path.glob("*.tmp"))
     train(SMALL, tmp_path, resume=True)
     assert_same(Run(tmp_path), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["fsync", "replace", "link"])
+def test_wherever_the_disk_is_full_the_run_ends_the_same(call, whole, tmp_path, monkeypatch):
+    real, calls = getattr(os, call), []
+
+    def filling(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == moment:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    for moment in itertools.count(1):
+        folder = tmp_path / f"{moment}"
+        calls.clear()
+        monkeypatch.setattr(os, call, filling)
+        try:
+            train(SMALL, folder)
+        except MachineError as error:
+            assert str(error).startswith(f"no space left on the disk for '{folder}")  # noqa: PT017 (it may go well)
+        monkeypatch.undo()
+        if len(calls) < moment:
+            break  # it was never full
+        assert not list(folder.glob("*.tmp"))
+        assert Run(folder).settings_path.exists() or not Run(folder).checkpoint_path.exists()
+        train(SMALL, folder, resume=Run(folder).settings_path.exists())
+        assert_same(Run(folder), whole)
+    assert moment > 3
 
 
 def test_reports_epochs_with_their_metrics(tmp_path):

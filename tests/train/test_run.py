@@ -40,6 +40,13 @@ def test_a_folder_in_which_another_process_trains(tmp_path):
             pass
 
 
+def test_whoever_trains_clears_up_after_a_killed_process(tmp_path):
+    for name in (".settings.json-0123456789abcdef.tmp", ".metrics.jsonl-0123456789abcdef.tmp", "mine.tmp"):
+        (tmp_path / name).touch()
+    with Run(tmp_path).locked():
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine.tmp"]
+
+
 @pytest.mark.parametrize("file", [".lock", "metrics.jsonl"])
 def test_planted_links_are_refused_and_what_they_lead_to_is_left_alone(file, tmp_path):
     run, victim = Run(tmp_path / "run"), tmp_path / "victim"
