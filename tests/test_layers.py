@@ -18,6 +18,8 @@ LAYERS = [
     {"budget"},
     {"measure"},
     {"synapses"},
+    {"schema"},
+    {"reading"},
     {"files", "errors", "plain", "tensorfile", "terminal"},
 ]
 
