@@ -29,7 +29,7 @@ def erdos_renyi_kernel(shapes: Sequence[torch.Size], connectivity: float) -> lis
     Source: Mocanu et al. 2018, arXiv 1707.04780 (ε(n+m)/(n·m)); Evci et al. 2020, arXiv 1911.11134 (kernels).
     """
     sizes = [math.prod(shape) for shape in shapes]
-    raw = [sum(shape) / size if size else 0.0 for shape, size in zip(shapes, sizes)]
+    raw = [(sum(shape) or 1) / size if size else 0.0 for shape, size in zip(shapes, sizes)]
     dense: set[int] = set()
     while True:
         left = connectivity * sum(sizes) - sum(sizes[i] for i in dense)

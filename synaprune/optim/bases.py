@@ -18,6 +18,7 @@ from synaprune.optim.trial import DECAYS, Trial
 __all__ = [
     "bias_correction",
     "check_options",
+    "comes_with_torch",
     "device_of",
     "flush",
     "longest_move",
@@ -72,13 +73,14 @@ def make_base(base: type[Optimizer], members: Iterable[Any], options: dict[str, 
         raise UsageError(f"the base optimizer {base.__name__} refuses its options: {error}") from error
     if "lr" not in made.defaults:
         raise UsageError(f"{base.__name__} cannot be the base of a rewiring method because it has no learning rate lr")
-    if not _comes_with_torch(base):
+    if not comes_with_torch(base):
         with shield():
             Trial(base.__name__, lambda weight: base([weight], **options), device_of(members)).check()
     return made
 
 
-def _comes_with_torch(base: type[Optimizer]) -> bool:
+def comes_with_torch(base: type[Optimizer]) -> bool:
+    """Tell whether a base is one of torch's own."""
     return base.__module__.startswith("torch.optim.")
 
 
@@ -108,7 +110,7 @@ def check_options(method: str, base: type[Optimizer], options: Iterable[str], kn
 def takes_fused(base: type[Optimizer], members: Iterable[Any]) -> bool:
     """Tell whether torch has a fused kernel of a base for all these tensors."""
     devices = {"cpu"} if base is torch.optim.Adagrad else {"cpu", "cuda"}
-    known = _comes_with_torch(base) and "fused" in inspect.signature(base).parameters
+    known = comes_with_torch(base) and "fused" in inspect.signature(base).parameters
     return known and all(isinstance(p, Tensor) and p.is_floating_point() and p.device.type in devices for p in members)
 
 
@@ -134,7 +136,7 @@ def shrinkage(
 def _decay_of(
     base: Optimizer, group: dict[str, Any], make: Callable[[Tensor], Optimizer], known: dict[tuple[Any, ...], str]
 ) -> str:
-    if _comes_with_torch(type(base)):
+    if comes_with_torch(type(base)):
         apart = isinstance(base, torch.optim.Adafactor) or group.get("decoupled_weight_decay")
         return "decoupled" if apart else "coupled"
     options = (group[option] for option in base.defaults if option in group)

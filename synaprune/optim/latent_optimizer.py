@@ -157,8 +157,7 @@ class LatentOptimizer(Optimizer):
         """Return a base of one tensor alone, with the options of a group."""
         options = {key: group.get(f"base_{key}", group[key]) for key in self._base.defaults if key in group}
         make: Any = type(self._base)
-        newborn: Optimizer = make([{**options, "params": [tensor]}], **self._base_options)
-        return newborn
+        return cast(Optimizer, make([{**options, "params": [tensor]}], **self._base_options))
 
     def _born(self, tensor: Tensor, group: Group) -> State:
         """Return a tensor's first state as the base would have begun it (Adagrad's is not empty)."""
@@ -229,4 +228,6 @@ class LatentOptimizer(Optimizer):
                 if isinstance(p, Tensor):
                     loaded[p] = latents.own(p, value, self._sign_dtype)
             self.state = defaultdict(dict, loaded)
+            torchs = bases.comes_with_torch(type(self._base))
+            loading.complete(self.param_groups, self.defaults, loaded.values(), torchs)
         self._base.param_groups = self.param_groups

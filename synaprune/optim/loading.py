@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from synaprune.errors import UsageError
 from synaprune.optim.groups import Group
 
-__all__ = ["check"]
+__all__ = ["check", "complete"]
 
 
 def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tensor], str]) -> None:
@@ -41,6 +42,17 @@ def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tenso
                     f"this optimizer state belongs to another model: {name(weights[index])} has shape "
                     f"{tuple(weights[index].shape)}, its saved state {tuple(value.shape)}"
                 )
+
+
+def complete(groups: list[Group], defaults: dict[str, Any], states: Iterable[Any], torchs: bool) -> None:
+    """Fill in what an older version has not written: options of groups, and steps of torch's bases as tensors."""
+    for group in groups:
+        for option, value in defaults.items():
+            group.setdefault(option, value)
+    for state in states if torchs else ():
+        for own in (state, state.get("base")) if isinstance(state, dict) else ():
+            if isinstance(own, dict) and isinstance(own.get("step"), int | float):
+                own["step"] = torch.tensor(float(own["step"]), dtype=torch.float32, device="cpu")
 
 
 def _fits(value: Tensor, weight: Tensor) -> bool:
