@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         SoftDeepR,
         Static,
     )
-    from synaprune.synapses import find_synapses
+    from synaprune.synapses import adopt_pruned, find_synapses
 
 __all__ = [
     "DeepR",
@@ -49,6 +49,7 @@ __all__ = [
     "SoftDeepR",
     "Static",
     "UsageError",
+    "adopt_pruned",
     "connectivities",
     "connectivity",
     "energy",
@@ -74,6 +75,7 @@ _HOMES = {
     "STR": "optim",
     "SoftDeepR": "optim",
     "Static": "optim",
+    "adopt_pruned": "synapses",
     "connectivities": "measure",
     "connectivity": "measure",
     "energy": "measure",

@@ -16,12 +16,15 @@ from typing import NamedTuple, TypeVar
 
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils import prune
 
+from synaprune.computed import Computed, computed_weights
 from synaprune.errors import UsageError, nearest
 
-__all__ = ["Synapse", "Synapses", "find_synapses", "rules_for"]
+__all__ = ["Synapse", "Synapses", "adopt_pruned", "find_synapses", "rules_for"]
 
 Rule = TypeVar("Rule")
+Module = TypeVar("Module", bound=nn.Module)
 
 SYNAPSE = "synapse"
 BIAS = "bias"
@@ -85,11 +88,14 @@ class Synapses:
 
     Of the parameters with two or more dimensions, `excluded` holds (name, reason) of those that a rule or
     `exclude` keeps out, `unknown` (name, module type) of those that no rule knows and that are not counted.
+    `computed` are synapses too, but no parameters: their modules make them of others. Measures count them,
+    optimizers cannot rewire them.
     """
 
     chosen: tuple[Synapse, ...]
     excluded: tuple[tuple[str, str], ...]
     unknown: tuple[tuple[str, str], ...]
+    computed: tuple[Computed, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,6 +125,10 @@ class Synapses:
         lines += [
             f"unknown: {name} in {module}, not counted; include='{name}' makes it synapses"
             for name, module in self.unknown
+        ]
+        lines += [
+            f"computed: {weight.name} by {weight.how}, counted but no parameter; {weight.remedy} makes it one"
+            for weight in self.computed
         ]
         return "\n".join(lines)
 
@@ -150,6 +160,11 @@ def find_synapses(module: nn.Module, *, include: Iterable[str] = (), exclude: It
                 "before its synapses are looked up"
             )
         shared.setdefault(id(parameter), (parameter, []))[1].append(place)
+    made: dict[int, list[Computed]] = {}
+    for weight in computed_weights(module):
+        for source in weight.sources.values():
+            made.setdefault(id(source), []).append(weight)
+            shared[id(source)][1].insert(0, _judge(weight.name, modules))  # its rule is that of what is made of it
     aliases = [{alias for place in places for alias in _aliases(place.name)} for _, places in shared.values()]
     _refuse_strays("include", include, aliases, modules)
     _refuse_strays("exclude", exclude, aliases, modules)
@@ -157,12 +172,21 @@ def find_synapses(module: nn.Module, *, include: Iterable[str] = (), exclude: It
     chosen: list[Synapse] = []
     excluded: list[tuple[str, str]] = []
     unknown: list[tuple[str, str]] = []
+    computed: dict[Computed, bool] = {}  # whether it is counted as such, and not as what it is made of
     for (parameter, places), names in zip(shared.values(), aliases):
         name = places[0].name
         place = min(places, key=lambda place: (not place.kind, place.kind == SYNAPSE))
         large = parameter.ndim >= 2
         if barred := _matches(names, exclude):
             excluded += [(name, f"exclude='{barred}'")] * large
+        elif id(parameter) in made and (place.kind == SYNAPSE or _matches(names, include)):
+            weights = made[id(parameter)]
+            behind = {alias for w in weights for key in w.sources if not w.pruned for alias in _aliases(key)}
+            asked = _matches(names & behind, include)
+            if asked:
+                own = next(place.name for place in places if _aliases(place.name) & behind)
+                chosen.append(Synapse(own, parameter, place.module, f"include='{asked}'"))
+            computed |= {weight: computed.get(weight, True) and not asked for weight in weights}
         elif wanted := _matches(names, include):
             chosen.append(Synapse(name, parameter, place.module, f"include='{wanted}'"))
         elif place.kind == SYNAPSE:
@@ -171,7 +195,45 @@ def find_synapses(module: nn.Module, *, include: Iterable[str] = (), exclude: It
             excluded += [(name, f"{place.module}: {place.kind}")] * large
         else:
             unknown += [(name, place.module)] * large
-    return Synapses(tuple(chosen), tuple(excluded), tuple(unknown))
+    left_out, open_ = (tuple(dict.fromkeys(rows)) for rows in (excluded, unknown))  # one made of two is there twice
+    return Synapses(tuple(chosen), left_out, open_, tuple(weight for weight, counts in computed.items() if counts))
+
+
+def adopt_pruned(module: Module, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Module:
+    """Make parameters of the synapses that `torch.nn.utils.prune` has pruned, with 0 for each absent one.
+
+    The network computes what it did before, its tensors stay the objects that they were, and any of our optimizers can
+    take it from here: absent synapses begin absent, and may regrow. Biases and whatever else is no synapse stay pruned
+    as they are; `include` and `exclude` are those of `find_synapses`. Returns the module.
+
+    >>> net = adopt_pruned(prune.l1_unstructured(nn.Linear(4, 3), "weight", amount=0.5))
+    >>> list(net.state_dict()), int((net.weight != 0).sum())
+    (['bias', 'weight'], 6)
+
+    Raises:
+        UsageError: a pruned tensor is also used where it is not pruned, or by another mask; or none is pruned, but some
+            are computed otherwise.
+    """
+    computed = find_synapses(module, include=include, exclude=exclude).computed
+    pruned = [weight for weight in computed if weight.pruned]
+    if computed and not pruned:
+        raise UsageError(
+            f"'{computed[0].name}' is not pruned, but computed by {computed[0].how}; {computed[0].remedy} makes it a "
+            "parameter"
+        )
+    masked = {weight.owner: weight.value() for weight in pruned}
+    for weight in pruned:
+        (source,) = weight.sources.values()
+        for name, other in module.named_modules():
+            used = any(p is source for p in other._parameters.values())
+            if used and not (other in masked and masked[other].equal(masked[weight.owner])):
+                raise UsageError(
+                    f"'{weight.name}' shares its values with '{name}', which does not prune them in the same way; "
+                    "untie the two, or prune both by one mask"
+                )
+    for weight in pruned:
+        prune.remove(weight.owner, weight.attribute)
+    return module
 
 
 def rules_for(cls: type, rules: Mapping[str, Rule]) -> Iterator[tuple[str, Rule]]:

@@ -18,6 +18,7 @@ LAYERS = [
     {"budget"},
     {"measure"},
     {"synapses"},
+    {"computed"},
     {"schema"},
     {"reading"},
     {"files", "errors", "plain", "tensorfile", "terminal"},

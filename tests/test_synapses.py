@@ -213,12 +213,16 @@ def test_bare_parameters_and_unruled_layers_are_reported_and_can_be_included():
     assert find_synapses(net, include="mix").chosen[0].rule == "include='mix'"
 
 
-def test_reparametrised_weights_are_unknown_not_guessed():
-    assert unknown(parametrizations.weight_norm(nn.Linear(4, 3))) == [
-        ("parametrizations.weight.original0", "ParametrizationList"),
-        ("parametrizations.weight.original1", "ParametrizationList"),
-    ]
-    assert unknown(prune.random_unstructured(nn.Linear(4, 3), "weight", 0.5)) == [("weight_orig", "Linear")]
+def test_weights_that_are_computed_are_known_by_their_own_name_and_no_parameters():
+    for net in (
+        parametrizations.weight_norm(nn.Linear(4, 3)),
+        prune.random_unstructured(nn.Linear(4, 3), "weight", 0.5),
+        parametrizations.weight_norm(nn.Bilinear(2, 3, 4)),
+    ):
+        found, known = find_synapses(net), isinstance(net, nn.Linear)
+        assert [weight.name for weight in found.computed] == ["weight"] * known
+        assert [name for name, _ in found.unknown] == ["weight"] * (not known)
+        assert found.names == found.excluded == ()
 
 
 def test_exclude_beats_include_beats_rules():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from synaprune.computed import plain_weights
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import AvgPool, Conv, Flatten, Layer, Linear, MaxPool, Neuron, Shape, Vote, Weight
 from synaprune.errors import UsageError
@@ -62,7 +63,8 @@ def from_torch(
     for name in ("T", "input_shape"):
         if settings.get(name) is None:
             raise UsageError(f"{name} cannot be read from this {type(model).__name__}; give {name}=…")
-    return Network(tuple(_layers(modules)), **settings)
+    with plain_weights(model):
+        return Network(tuple(_layers(modules)), **settings)
 
 
 def _class(module: nn.Module) -> str:

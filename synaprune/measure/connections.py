@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from synaprune.computed import plain_weights
 from synaprune.errors import UsageError, nearest
 from synaprune.measure.activity import NEURONS
 from synaprune.synapses import STANDARDISED, Synapses, find_synapses, rules_for
@@ -113,7 +114,11 @@ def connections(
     Source: Shi, Ding, Hao and Yu, "Towards Energy Efficient Spiking Neural Networks: An Unstructured Pruning
     Framework", ICLR 2024.
     """
-    synapses = find_synapses(model, include=include, exclude=exclude)
+    with plain_weights(model):
+        return _connections(model, x, find_synapses(model, include=include, exclude=exclude), neurons)
+
+
+def _connections(model: nn.Module, x: Tensor, synapses: Synapses, neurons: Iterable[str]) -> dict[str, tuple[int, int]]:
     if synapses.unknown:
         name, owner = synapses.unknown[0]
         raise UsageError(

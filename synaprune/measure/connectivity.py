@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from synaprune.computed import plain_weights
 from synaprune.errors import UsageError
 from synaprune.measure.connections import connections
 from synaprune.synapses import find_synapses
@@ -18,14 +19,16 @@ __all__ = ["Connectivities", "connectivities", "connectivity", "layer_connectivi
 def connectivity(module_or_tensors: nn.Module | Iterable[Tensor]) -> float:
     """Return the fraction of synapses that exist: non-zero weights over all weights.
 
-    Of a module, all tensors that `find_synapses` names count, rewired or not; biases and normalisation never.
-    Tensors that are given directly all count. Raises `UsageError` where there is no synapse at all.
+    Of a module, all tensors that `find_synapses` names count, rewired or not; biases and normalisation never. Weights
+    that it computes from others (pruned by torch, parametrised) count as they are used. Tensors that are given
+    directly all count. Raises `UsageError` where there is no synapse at all.
 
     >>> connectivity([torch.tensor([[0.0, 1.5], [0.0, -2.0]])])
     0.5
     """
     if isinstance(module_or_tensors, nn.Module):
-        tensors: Iterable[Tensor] = find_synapses(module_or_tensors).parameters
+        with plain_weights(module_or_tensors):
+            tensors: Iterable[Tensor] = find_synapses(module_or_tensors).parameters
     else:
         tensors = module_or_tensors
     left, synapses = _total(tensors, module_or_tensors)
@@ -72,16 +75,18 @@ def connectivities(
     "Pruning of Deep Spiking Neural Networks through Gradient Rewiring", IJCAI 2021; `connections` is that of Shi et
     al., "Towards Energy Efficient Spiking Neural Networks: An Unstructured Pruning Framework", ICLR 2024.
     """
-    left, synapses = _total(find_synapses(model, include=include, exclude=exclude).parameters, model)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    layers = connections(model, x, include=include, exclude=exclude, neurons=neurons)
+    with plain_weights(model):
+        left, synapses = _total(find_synapses(model, include=include, exclude=exclude).parameters, model)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        layers = connections(model, x, include=include, exclude=exclude, neurons=neurons)
     made, possible = (sum(column) for column in zip(*layers.values()))
     return Connectivities(left / synapses, 1 - (synapses - left) / parameters, made / possible, layers)
 
 
 def layer_connectivity(module: nn.Module) -> dict[str, tuple[int, int]]:
     """Return for each tensor of synapses, by its dotted name, how many are left and how many there are."""
-    return {synapse.name: _count(synapse.parameter) for synapse in find_synapses(module)}
+    with plain_weights(module):
+        return {synapse.name: _count(synapse.parameter) for synapse in find_synapses(module)}
 
 
 def _total(tensors: Iterable[Tensor], owner: object) -> tuple[int, int]:

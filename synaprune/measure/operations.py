@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from synaprune.computed import computed_weights, plain_weights
 from synaprune.errors import UsageError
 from synaprune.measure.activity import SEQUENCE, STEP, form_of
 from synaprune.measure.connections import as_it_was
@@ -73,8 +74,8 @@ def operations(
     Source: Yik et al., "The neurobench framework for benchmarking neuromorphic computing algorithms and systems",
     Nature Communications 2025.
     """
-    counter = OperationCounter(model, time_first=time_first)
-    with as_it_was(model), torch.no_grad():
+    with as_it_was(model), plain_weights(model), torch.no_grad():
+        counter = OperationCounter(model, time_first=time_first)
         model.eval()
         for module in model.modules():
             for _, reset in rules_for(type(module), RESETS):
@@ -188,6 +189,7 @@ class OperationCounter:
         self._tensors = {name: tensor for name, tensor in tensors if tensor.ndim >= 2}
         self._names = {id(tensor): name for name, tensor in self._tensors.items()}
         self._weights = {name: each for name, each in self._tensors.items() if isinstance(each, nn.Parameter)}
+        self._made = {source: weight.name for weight in computed_weights(self._model) for source in weight.sources}
 
     def _samples(self, shape: torch.Size | None) -> int:
         """Return the number of samples in an input of that shape, unless the neurons saw another."""
@@ -261,7 +263,7 @@ class OperationCounter:
             sources = [other for other in self._weights if other.startswith(prefix) and other in self._used]
             self._settled.update(sources)
             alike = [other for other in sources if self._weights[other].shape == given.weight.shape]
-            name = alike[0] if len(alike) == 1 else f"{prefix}computed weight"
+            name = self._made.get(alike[0], alike[0]) if len(alike) == 1 else f"{prefix}computed weight"
         self._settled.add(name)
         self._layers.setdefault(name, _Layer()).add(tally(given), given.weight)
 

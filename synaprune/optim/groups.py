@@ -65,8 +65,22 @@ def _of_module(module: nn.Module, include: Iterable[str], exclude: Iterable[str]
         log.warning(
             "no rule knows whether '%s' in %s is synapses; it is trained plainly (include=, exclude=)", name, owner
         )
+    for weight in rewired.computed:
+        if weight.pruned:
+            raise UsageError(
+                f"'{weight.name}' is pruned by torch.nn.utils.prune, whose mask would hide what regrows; "
+                "synaprune.adopt_pruned(model) makes it a parameter, with absent synapses absent"
+            )
+        log.warning(
+            "'%s' is computed by %s and so cannot be rewired; what it is made of (%s) is trained plainly",
+            *(weight.name, weight.how, ", ".join(weight.sources)),
+        )
     if not len(rewired):
-        raise UsageError(f"{type(module).__name__} has no synapses to rewire; print(find_synapses(model)) says why")
+        why = "print(find_synapses(model)) says why"
+        if rewired.computed:
+            first = rewired.computed[0]
+            why = f"'{first.name}' is computed by {first.how}; {first.remedy} makes it a parameter"
+        raise UsageError(f"{type(module).__name__} has no synapses to rewire; {why}")
     chosen = {id(synapse.parameter) for synapse in rewired}
     spared = [(s.name, s.parameter) for s in everything if id(s.parameter) not in chosen]
     synapses = {id(synapse.parameter) for synapse in everything}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from synaprune.engine import Conv, Linear, Neuron, Vote, compile, from_torch
 from synaprune.errors import UsageError
@@ -258,3 +259,19 @@ def test_the_model_stays_as_it_is():
     before = copy.deepcopy(net.state_dict())
     from_torch(net)
     assert all((value == before[name]).all() for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "computed",
+    [lambda m: prune.l1_unstructured(m, "weight", 0.5), parametrizations.weight_norm],
+    ids=["pruned", "norm"],
+)
+def test_weights_that_are_computed_are_those_of_now(computed):
+    net = nn.Sequential(computed(layer.Linear(6, 4, step_mode="m")), lif())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(2.0)
+    found = from_torch(net, T=T).layers[0].weight.dense()  # before a call has computed them
+    net(torch.zeros(T, 1, 6))
+    assert np.array_equal(found, net[0].weight.detach().numpy())
+    assert "parametrizations" in dict(net[0].named_children()) or "weight_orig" in dict(net[0].named_parameters())

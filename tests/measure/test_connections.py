@@ -479,7 +479,7 @@ def test_thresholds_and_decisions_outside_a_neuron_are_refused(spike, function):
     ("net", "shape", "message"),
     [
         (nn.Bilinear(2, 2, 2), (1, 2), "no rule knows 'weight' of Bilinear, .* exclude='weight' says"),
-        (parametrizations.weight_norm(nn.Linear(2, 2)), (1, 2), "no rule knows 'parametrizations.weight.original0'"),
+        (parametrizations.weight_norm(nn.Bilinear(2, 2, 2)), (1, 2), "no rule knows 'weight' of Bilinear"),
         (nn.LSTM(2, 2), (1, 1, 2), "was not seen to reach 'weight_ih_l0' of LSTM .* exclude='weight_ih_l0' leaves"),
         (nn.TransformerEncoderLayer(4, 2, 4), (3, 2, 4), "was not seen to reach 'self_attn.in_proj_weight' of Multi"),
         (nn.Linear(2, 2), (1, 4, 4, 2), r"through Linear, which got \(1, 4, 4, 2\): 1 dimensions and in front"),

@@ -254,9 +254,9 @@ class Generated(nn.Module):
     ("build", "name", "operations_done"),
     [
         (lambda: Masked(4, 3), "weight", 1),
-        (lambda: nn.Sequential(prune.random_unstructured(nn.Linear(4, 3), "weight", 7)), "0.weight_orig", 5),
-        (lambda: parametrizations.weight_norm(nn.Linear(4, 3)), "parametrizations.weight.original1", 12),
-        (lambda: parametrizations.orthogonal(nn.Linear(4, 3)), "parametrizations.weight.original", 12),
+        (lambda: nn.Sequential(prune.random_unstructured(nn.Linear(4, 3), "weight", 7)), "0.weight", 5),
+        (lambda: parametrizations.weight_norm(nn.Linear(4, 3)), "weight", 12),
+        (lambda: parametrizations.orthogonal(nn.Linear(4, 3)), "weight", 12),
         (lambda: layer.WSLinear(4, 3), "weight", 12),
         (lambda: Generated(), "computed weight", 8),
     ],
@@ -267,6 +267,16 @@ def test_the_weights_that_are_really_used_count(build, name, operations_done):
     found = operations(build(), torch.ones(1, 4))
     assert (list(found.layers), found.unknown, found.unused) == ([name], (), ())
     assert found.total.effective_acs == operations_done
+
+
+@pytest.mark.parametrize(
+    "computed", [lambda net: prune.l1_unstructured(net, "weight", 7), parametrizations.weight_norm]
+)
+def test_a_weight_that_is_computed_has_the_same_name_in_a_block_of_several_calls(computed):
+    net = nn.Sequential(computed(nn.Linear(4, 3)))
+    with OperationCounter(net) as counter:
+        net(torch.ones(1, 4))
+    assert counter.result(1).layers == operations(net, torch.ones(1, 4)).layers
 
 
 class Blur(nn.Module):
