@@ -6,20 +6,20 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --constraint const
 
 .PHONY: demo test lint wheel clean
 
-demo: .venv/train.done
+demo: .venv/done
 	rm -rf runs/demo
 	$(BIN)/synaprune train digits/grad_r --out runs/demo
 
 test: lint wheel
 	$(BIN)/python -m pytest
 
-lint: .venv/test.done
+lint: .venv/done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The wheel as a user meets it: alone in a new environment, without the extras.
-wheel: .venv/test.done
+wheel: .venv/done
 	rm -rf build
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . > /dev/null
 	$(PYTHON) -m venv build/empty
@@ -27,16 +27,13 @@ wheel: .venv/test.done
 	build/empty/bin/python $(INSTALL) build/wheel/*.whl
 	build/empty/bin/python -P .ci/empty_environment.py
 
-# torch first and alone: a resolver that meets it late may already have fetched another one.
-.venv/train.done: pyproject.toml constraints.txt
+# torch with what its build needs, then the list as it stands: left to their own, SpikingJelly's requirements bring
+# torchvision and torchaudio, which nothing here imports, and which fail to load beside any torch but the one they name.
+.venv/done: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("synaprune needs Python 3.11 or later; name one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python $(INSTALL) torch==2.13.0
-	$(BIN)/python $(INSTALL) --editable '.[train]'
-	touch $@
-
-.venv/test.done: .venv/train.done
-	$(BIN)/python $(INSTALL) --editable '.[test]'
+	$(BIN)/python $(INSTALL) --no-deps --requirement constraints.txt --editable .
 	touch $@
 
 clean:
