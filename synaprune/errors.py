@@ -42,32 +42,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def short(value: object) -> str:
-    r"""Return a value as a sentence quotes it, whatever it is: in one short line that moves no cursor.
+def short(value: object, most: int = QUOTED) -> str:
+    r"""Return a value as a sentence quotes it, whatever it is: in one line of so many characters that moves no cursor.
 
     >>> print(short("fast"), short(["grad_r", 2]), short("\x1b[2J"), short(10**30))
     'fast' ['grad_r', 2] '\x1b[2J' a number of 31 digits
     >>> print(short("abc" * 1000))
     'abcabcabcabcabcabcabcabcabc…cabcabcabcabcabcabcabcabcabc'
     """
-    text = " ".join(_QUOTES.repr(value).split())
+    text = " ".join(map(str.strip, _Quotes(most).repr(value).splitlines()))
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    half = QUOTED // 2
-    return text if len(text) <= QUOTED else f"{text[:half]}…{text[1 - half :]}"
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[1 - half :]}"
 
 
 class _Quotes(reprlib.Repr):
     """`repr` that looks at no more of a value than is shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
-        self.maxlevel, self.maxstring, self.maxother, self.fillvalue = 4, QUOTED, QUOTED, "…"
+        self.maxlevel, self.maxstring, self.maxother, self.fillvalue = 4, most, most, "…"
 
     def repr_int(self, number: int, _: int) -> str:
         """Return a number, or how long it is: Python refuses to write the longest."""
         if abs(number) < 10**20:
             return repr(number)
         return f"a number of {int(math.log10(abs(number))) + 1} digits"
-
-
-_QUOTES = _Quotes()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.cli import shared
-from synaprune.errors import MachineError, UsageError
+from synaprune.errors import MachineError, UsageError, short
 from synaprune.files import check_place
 from synaprune.terminal import console, say
 from synaprune.train import recipes
@@ -59,7 +59,7 @@ def train_network(options: argparse.Namespace, arguments: list[str]) -> None:
     known = {field.name for field in dataclasses.fields(Settings)}
     overrides = {name: value for name, value in vars(options).items() if name in known}
     recipe = recipes.read(options.recipe)
-    settings = Settings.from_mapping(recipes.override(recipe, overrides), source=f"recipe '{options.recipe}'")
+    settings = Settings.from_mapping(recipes.override(recipe, overrides))
     folder = options.out or Path("runs", f"{settings.task}-{Path(options.recipe).stem}-{settings.seed}")
 
     command = [*shared.launcher(), *arguments]
@@ -159,7 +159,7 @@ def watch_run(options: argparse.Namespace, arguments: list[str]) -> None:
     if options.port is not None and not options.live:
         raise UsageError("argument --port: only allowed with --live")
     if options.port is not None and not 0 <= options.port < 65536:
-        raise UsageError(f"argument --port: must be from 0 to 65535, not {options.port}")
+        raise UsageError(f"argument --port: must be from 0 to 65535, not {short(options.port)}")
     if not options.live:
         watch(run, console())
         return
@@ -174,7 +174,7 @@ def watch_run(options: argparse.Namespace, arguments: list[str]) -> None:
 def export_run(options: argparse.Namespace, arguments: list[str]) -> None:
     """Write a file, then show how small it is and what it can do."""
     if options.format != "sparse":
-        raise UsageError(f"unknown format '{options.format}'; there is sparse")
+        raise UsageError(f"unknown format {short(options.format)}; there is sparse")
     from synaprune.train.export import export
 
     file = export(
@@ -209,12 +209,12 @@ def run_sweep(options: argparse.Namespace, arguments: list[str]) -> None:
     from synaprune.train import results, sweep
 
     if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"argument --jobs: must be at least 1, not {options.jobs}")
+        raise UsageError(f"argument --jobs: must be at least 1, not {short(options.jobs)}")
     changes: dict[str, str] = {}
     for change in options.set:
         name, given, value = change.partition("=")
         if not given or name in changes:
-            raise UsageError(f"argument --set: '{change}' is not one NAME=VALUE for each name")
+            raise UsageError(f"argument --set: {short(change)} is not one NAME=VALUE for each name")
         changes[name] = value
     plan = sweep.read(options.file, changes, options.results)
     if options.table:

@@ -67,7 +67,7 @@ def _verdict(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, MemoryError):
         return "there is not enough memory; free some", MachineError.exit_code
     if isinstance(error, OSError):
-        place = f": '{error.filename}'" if error.filename else ""
+        place = f": '{error.filename!s:.200}'" if error.filename else ""
         return f"{error.strerror or error}{place}", 1
     return None
 

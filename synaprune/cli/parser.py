@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from synaprune.cli import commands
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
 from synaprune.train.fields import expected, metavar, switch
 from synaprune.train.settings import Settings
 
 __all__ = ["make_parser"]
 
+LONGEST = 200  # characters of what argparse complains of
 # The groups of `train --help`, each by its first setting.
 GROUPS = {
     "task": "data and network",
@@ -30,24 +31,25 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one sentence, raised for `main` to print."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+        raise UsageError(message if len(message) <= LONGEST else f"{message[:LONGEST]}…")
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Say which argument this command does not know."""
         flag = next((argument for argument in unknown if argument.startswith("-")), None)
         if flag is None:
-            raise UsageError(f"unexpected argument '{unknown[0]}'")
+            raise UsageError(f"unexpected argument {short(unknown[0])}")
         flag = flag.split("=")[0]
         # Dashes say nothing: by them alone any two flags would be akin.
         known = [option.lstrip("-") for option in self._option_string_actions]
         hint = nearest(flag.lstrip("-"), known).replace("'", "'--", 1)
-        raise UsageError(f"unknown option '{flag}'{hint}")
+        raise UsageError(f"unknown option {short(flag)}{hint}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Check the name of a command, the only argument with choices of argparse's own."""
         known: Iterable[str] = action.choices or (value,)
         if value not in known:
-            raise UsageError(f"unknown command '{value}'{nearest(value, known) or '; there are ' + ', '.join(known)}")
+            hint = nearest(value, known) or f"; there are {', '.join(known)}"
+            raise UsageError(f"unknown command {short(value)}{hint}")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 from synaprune.data import cifar10, digits, mnist
 from synaprune.data.augment import CropFlip, RandomAffine
 from synaprune.data.dataset import Dataset, batches, normalize
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
 
 __all__ = ["DATASETS", "CropFlip", "Dataset", "RandomAffine", "batches", "load", "normalize"]
 
@@ -39,5 +39,5 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """
     if name not in DATASETS:
         known = ", ".join(DATASETS)
-        raise UsageError(f"unknown data set {name!r}; known are {known}{nearest(name, DATASETS)}")
+        raise UsageError(f"unknown data set {short(name)}; known are {known}{nearest(name, DATASETS)}")
     return DATASETS[name](data_dir)

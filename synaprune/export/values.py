@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from synaprune.engine.layers import Conv, Linear, Shape
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
 
 __all__ = ["VALUES", "check", "from_stored", "to_stored"]
 
@@ -19,7 +19,7 @@ def check(values: str) -> None:
     """Raise `UsageError` unless weights can be stored as `values`."""
     if values not in VALUES:
         raise UsageError(
-            f"values must be {', '.join(VALUES[:-1])} or {VALUES[-1]}, not {values!r}{nearest(values, VALUES)}"
+            f"values must be {', '.join(VALUES[:-1])} or {VALUES[-1]}, not {short(values)}{nearest(values, VALUES)}"
         )
 
 

@@ -8,10 +8,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
 
 __all__ = ["Field", "convert", "expected", "metavar", "setting", "switch"]
 
+LONGEST_NAME = 200
 Field: TypeAlias = "dataclasses.Field[Any]"
 
 
@@ -91,7 +92,7 @@ def convert(field: Field, value: object) -> Any:
         if (
             isinstance(parts, (list, tuple))
             and field.name == "exclude"
-            and all(isinstance(part, str) for part in parts)
+            and all(isinstance(part, str) and _nameable(part) for part in parts)
         ):
             return tuple(part.strip() for part in parts if part.strip())
         if isinstance(parts, (list, tuple)) and field.name != "exclude":
@@ -101,14 +102,14 @@ def convert(field: Field, value: object) -> Any:
     if "bool" in kinds and (isinstance(value, bool) or value in ("true", "false")):
         return value in (True, "true")
     for kind in (int, float):
-        if kind.__name__ in kinds and not isinstance(value, bool):
+        if kind.__name__ in kinds:
             number = _number(kind, value)
             if number is not None and _within(number, metadata["bounds"]):
                 return number
-    if "str" in kinds and isinstance(value, str) and value in (metadata["choices"] or (value,)):
+    if "str" in kinds and isinstance(value, str) and value in (metadata["choices"] or (value,)) and _nameable(value):
         return value
     hint = nearest(value, metadata["choices"]) if isinstance(value, str) else ""
-    raise UsageError(f"setting '{field.name}' must be {expected(field)}, not {value!r}{hint}")
+    raise UsageError(f"setting '{field.name}' must be {expected(field)}, not {short(value)}{hint}")
 
 
 def _kinds(field: Field) -> set[str]:
@@ -117,9 +118,18 @@ def _kinds(field: Field) -> set[str]:
     return {kind.strip().partition("[")[0] for kind in field.type.split("|")}
 
 
+def _nameable(text: str) -> bool:
+    """Whether a text can be a name: one line, not too long."""
+    return len(text) <= LONGEST_NAME and text.isprintable()
+
+
 def _number(kind: type, value: object) -> Any:
     """Return `value` as a finite number of this kind, or None; an int setting takes no fraction."""
-    if not isinstance(value, str | int | float) or (kind is int and isinstance(value, float)):
+    if (
+        not isinstance(value, str | int | float)
+        or isinstance(value, bool)
+        or (kind is int and isinstance(value, float))
+    ):
         return None
     try:
         number = kind(value)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from synaprune.errors import UsageError, nearest
-from synaprune.train.settings import BUDGET, FORMS, STRENGTH, methods_of
+from synaprune.errors import UsageError, nearest, short
+from synaprune.reading import content, decoded, from_toml, line_of, named
+from synaprune.train.fields import convert
+from synaprune.train.settings import BUDGET, FIELDS, FORMS, STRENGTH, methods_of
 
 __all__ = ["describe", "names", "override", "read"]
 
 NO_STRENGTH = ("auto", "none", None)  # strengths that ask for a budget
+LONGEST = 200  # characters of a path that are shown
 _FOLDER = resources.files("synaprune") / "recipes"
 
 
@@ -29,20 +31,28 @@ def names() -> list[str]:
 
 def describe(name: str) -> str:
     """Return the first comment line of a recipe: what it is."""
-    return _text(name).partition("\n")[0].lstrip("# ")
+    return _text(name).partition("\n")[0].strip("# \r")
 
 
 def read(name: str) -> dict[str, Any]:
     """Return the settings of a recipe, given by its name or as a path to a `.toml` file.
 
     Raises:
-        UsageError: no such recipe (the sentence ends with the nearest known name), or not TOML.
+        UsageError: no such recipe (the sentence ends with the nearest known name), not TOML, an unknown setting, or a
+            value that one cannot have.
 
     """
-    try:
-        return tomllib.loads(_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"recipe '{name}' is not valid TOML: {error}") from error
+    text = _text(name)
+    with named(f"recipe '{name}'"):
+        values = from_toml(text)
+    for setting, value in values.items():
+        if setting not in FIELDS:
+            raise UsageError(f"unknown setting {short(setting)} in recipe '{name}'{nearest(setting, FIELDS)}")
+        try:
+            convert(FIELDS[setting], value)
+        except UsageError as error:
+            raise UsageError(f"recipe '{name}': {error}{line_of(text, setting)}") from error
+    return values
 
 
 def override(recipe: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
@@ -77,14 +87,20 @@ def _text(name: str) -> str:
     if name in names():
         return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     if not name.endswith(".toml"):
-        if Path(name).exists():
-            raise UsageError(f"'{name}' is no recipe; the name of a recipe file ends in .toml")
-        raise UsageError(f"unknown recipe '{name}'{nearest(name, names()) or '; `synaprune recipes` lists all'}")
+        if _is_there(name):
+            raise UsageError(f"{short(name, LONGEST)} is no recipe; the name of a recipe file ends in .toml")
+        raise UsageError(f"unknown recipe {short(name)}{nearest(name, names()) or '; `synaprune recipes` lists all'}")
+    if not _is_there(name):
+        raise UsageError(f"there is no recipe file {short(name, LONGEST)}")
+    if Path(name).is_dir():
+        raise UsageError(f"'{name}' is a folder, not a recipe file")
+    with named(f"recipe '{name}' is not valid TOML: it"):
+        return decoded(content(Path(name)))
+
+
+def _is_there(name: str) -> bool:
+    """Whether a path is there; no path is too long, or holds what none can."""
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UsageError(f"there is no recipe file '{name}'") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"'{name}' is a folder, not a recipe file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"recipe '{name}' is not valid TOML: {error}") from error
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False

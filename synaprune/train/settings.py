@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
 from synaprune.train.fields import convert, setting
 
 __all__ = ["FIELDS", "Settings", "methods_of"]
@@ -324,14 +324,17 @@ class Settings:
         """Build settings from names and values as a recipe, a run's `settings.json` or flags hold them.
 
         Raises:
-            UsageError: also for an unknown name; the sentence ends with the nearest known one.
+            UsageError: also for an unknown name; the sentence ends with the nearest known one. It names the `source`.
 
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
-                raise UsageError(f"unknown setting '{name}'{source and ' in ' + source}{nearest(name, known)}")
-        return cls(**values)
+                raise UsageError(f"unknown setting {short(name)}{source and ' in ' + source}{nearest(name, known)}")
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise UsageError(f"{source}: {error}" if source else str(error)) from error
 
     def to_mapping(self) -> dict[str, Any]:
         """Return all settings as plain data that JSON can hold."""

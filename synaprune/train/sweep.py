@@ -28,13 +28,13 @@ import itertools
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError, nearest, short
+from synaprune.reading import content, decoded, from_toml, line_of, named
 from synaprune.train import recipes, results, schedule
 from synaprune.train.fields import convert
 from synaprune.train.settings import FIELDS, Settings
@@ -42,6 +42,8 @@ from synaprune.train.settings import FIELDS, Settings
 __all__ = ["Point", "Sweep", "flag", "read"]
 
 KEYS = ("recipe", "results", "seeds", "settings", "points")
+MOST = 10_000  # points of a sweep
+FOLDER = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")  # what every file system takes, and a shell without quotes
 
 
@@ -68,7 +70,9 @@ class Point:
         name = self.settings.difference(before)
         if name is not None:
             old, new = getattr(before, name), getattr(self.settings, name)
-            raise UsageError(f"'{source}' was trained with {name} = {old}, and the sweep says {new}; {remedy}")
+            raise UsageError(
+                f"'{source}' was trained with {name} = {old!s:.60}, and the sweep says {new!s:.60}; {remedy}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,26 +144,26 @@ def read(
     path = Path(path)
     source = f"sweep '{path}'"
     text = _text(path)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is not valid TOML: {error}") from error
+    with named(source):
+        plan = from_toml(text)
     with _within(source):
-        _check_keys(content)
-        name, recipe = _recipe(content.get("recipe"), path.parent)
-        common = _converted(content["settings"], "[settings]") if "settings" in content else {}
-        changed = _converted(dict(changes or {}), "--set")
-        seeds = _seeds(content["seeds"]) if "seeds" in content else [Settings.from_mapping(recipe).seed]
-        ranked = [
-            (rank, point)
-            for number, table in enumerate(content.get("points", [{}]), 1)
-            for rank, point in _table(table, f"[[points]] {number}", recipe, common, seeds, changed)
+        _check_keys(plan)
+        name, recipe = _recipe(plan.get("recipe"), path.parent)
+        common = _converted(plan["settings"], _Place("[settings]", text)) if "settings" in plan else {}
+        changed = _converted(dict(changes or {}), _Place("--set"))
+        seeds = _seeds(plan["seeds"]) if "seeds" in plan else [Settings.from_mapping(recipe).seed]
+        tables = [
+            _table(table, _Place(f"[[points]] {number}", text, number), recipe, common, seeds, changed)
+            for number, table in enumerate(plan.get("points", [{}]), 1)
         ]
+        ranked = list(itertools.islice(itertools.chain.from_iterable(tables), MOST + 1))
+        if len(ranked) > MOST:
+            raise UsageError(f"it has more than {MOST:,} points; make several sweeps of it")
         points = tuple(point for _, point in sorted(ranked, key=lambda pair: pair[0]))
         _check_names(points)
-    title = text.partition("\n")[0]
+    title = text.partition("\n")[0].rstrip()
     title = title.lstrip("# ") if title.startswith("#") else path.stem
-    return Sweep(path, title, name, Path(folder or content.get("results", Path("results", path.stem))), points)
+    return Sweep(path, title, name, Path(folder or plan.get("results", Path("results", path.stem))), points)
 
 
 def flag(name: str, value: Any) -> str:
@@ -174,28 +178,40 @@ def flag(name: str, value: Any) -> str:
     return f"--{option}={_word(value)}"
 
 
+class _Place(NamedTuple):
+    """A table as sentences call it, and where it is in the text of the file, if it is there."""
+
+    words: str
+    text: str = ""
+    number: int = 0
+
+    def line(self, name: str) -> str:
+        """Say in which line a setting is."""
+        return line_of(self.text, name, self.number)
+
+
 def _text(path: Path) -> str:
     """Return the text of a sweep file."""
+    if path.is_dir():
+        raise UsageError(f"'{path}' is a folder, not a sweep file")
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+        with named(f"sweep '{path}' is not valid TOML: it"):
+            return decoded(content(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"there is no sweep file '{path}'") from error
-    except IsADirectoryError as error:
-        raise UsageError(f"'{path}' is a folder, not a sweep file") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"sweep '{path}' is not valid TOML: {error}") from error
 
 
-def _check_keys(content: Mapping[str, Any]) -> None:
+def _check_keys(plan: Mapping[str, Any]) -> None:
     """Check the top level of the file: known keys, each of its kind."""
-    for key in content:
+    for key in plan:
         if key in FIELDS:
             raise UsageError(f"setting '{key}' stands alone; move it into [settings] or [[points]]")
         if key not in KEYS:
-            raise UsageError(f"unknown key '{key}'{nearest(key, KEYS) or '; there are ' + ', '.join(KEYS)}")
-    if not isinstance(content.get("results", ""), str) or content.get("results") == "":
-        raise UsageError(f"'results' must be the name of a folder, not {content['results']!r}")
-    points = content.get("points", [{}])
+            raise UsageError(f"unknown key {short(key)}{nearest(key, KEYS) or '; there are ' + ', '.join(KEYS)}")
+    folder = plan.get("results", "results")
+    if not isinstance(folder, str) or not FOLDER.fullmatch(folder):
+        raise UsageError(f"'results' must be the name of a folder, not {short(folder)}")
+    points = plan.get("points", [{}])
     if not isinstance(points, list) or not points or not all(isinstance(table, dict) for table in points):
         raise UsageError("'points' must be tables; head each with [[points]]")
 
@@ -203,7 +219,7 @@ def _check_keys(content: Mapping[str, Any]) -> None:
 def _recipe(name: object, folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the recipe as `synaprune train` would be given it, and its settings."""
     if not isinstance(name, str):
-        fault = "there is no recipe" if name is None else f"'recipe' must be a name, not {name!r}"
+        fault = "there is no recipe" if name is None else f"'recipe' must be a name, not {short(name)}"
         raise UsageError(f'{fault}; name one, such as recipe = "digits/grad_r"')
     if name not in recipes.names() and name.endswith(".toml"):
         name = os.path.relpath(folder / name)  # names no folder of this machine
@@ -214,7 +230,7 @@ def _recipe(name: object, folder: Path) -> tuple[str, dict[str, Any]]:
 
 def _table(
     table: Mapping[str, Any],
-    where: str,
+    where: _Place,
     recipe: dict[str, Any],
     common: dict[str, Any],
     seeds: list[int],
@@ -223,16 +239,17 @@ def _table(
     """Yield the points of one table, each after the rank of its seed."""
     table = dict(table)
     name, own = table.pop("name", None), table.pop("seeds", None)
-    with _within(where):
+    with _within(where.words):
         if not isinstance(name, str | None) or name == "":
-            raise UsageError(f"'name' must be a name, not {name!r}")
+            raise UsageError(f"'name' must be a name, not {short(name)}")
         seeds = seeds if own is None else _seeds(own)
-        if [] in table.values():
-            raise UsageError(f"the list '{next(key for key in table if table[key] == [])}' is empty; give it a value")
+        empty = next((key for key, value in table.items() if value == []), None)
+        if empty is not None:
+            raise UsageError(f"the list {short(empty)} is empty; give it a value")
     axes = {key: value if isinstance(value, list) else [value] for key, value in table.items()}
     swept = next((key for key in changed if isinstance(table.get(key), list)), None)
     if swept is not None:
-        raise UsageError(f"--set: setting '{swept}' is what {where} goes through; leave it out")
+        raise UsageError(f"--set: setting '{swept}' is what {where.words} goes through; leave it out")
     for combination in itertools.product(*axes.values()):
         changes = _converted(dict(zip(axes, combination)), where)
         changes |= {key: value for key, value in changed.items() if key in changes}
@@ -245,26 +262,33 @@ def _table(
             try:
                 settings = Settings.from_mapping({**values, "seed": seed})
             except UsageError as error:
-                raise UsageError(f"point '{label}' cannot be: {error}; take this combination out of {where}") from error
+                raise UsageError(
+                    f"point {short(label)} cannot be: {error}; take this combination out of {where.words}"
+                ) from error
             yield rank, Point(label, settings, tuple(flag(*item) for item in {**flags, "seed": seed}.items()))
 
 
-def _converted(table: object, where: str) -> dict[str, Any]:
+def _converted(table: object, where: _Place) -> dict[str, Any]:
     """Return the settings of a table as their own types, each such that a flag can say it."""
-    with _within(where):
+    with _within(where.words):
         if not isinstance(table, dict):
-            raise UsageError(f"this must be a table of settings, not {table!r}")
+            raise UsageError(f"this must be a table of settings, not {short(table)}")
         for name in table:
             if name in ("seed", "seeds", "name"):
                 raise UsageError(f"'{name}' cannot be given here; a list 'seeds' and, in [[points]], 'name' can")
             if name not in FIELDS:
                 hint = nearest(name, FIELDS) or "; `synaprune train --help` lists all"
-                raise UsageError(f"unknown setting '{name}'{hint}")
-        values = {name: convert(FIELDS[name], value) for name, value in table.items()}
-        for name, value in values.items():
-            if convert(FIELDS[name], _word(value)) != value:
+                raise UsageError(f"unknown setting {short(name)}{hint}")
+        values = {}
+        for name, value in table.items():
+            try:
+                values[name] = convert(FIELDS[name], value)
+            except UsageError as error:
+                raise UsageError(f"{error}{where.line(name)}") from error
+            if convert(FIELDS[name], _word(values[name])) != values[name]:
                 raise UsageError(
-                    f"setting '{name}' cannot be {table[name]!r}, which no flag of the command line can say"
+                    f"setting '{name}' cannot be {short(value)}, which no flag of the command line can say"
+                    f"{where.line(name)}"
                 )
         return values
 
@@ -278,8 +302,8 @@ def _word(value: Any) -> str:
 
 def _seeds(seeds: object) -> list[int]:
     """Return a list of seeds, checked."""
-    if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
-        raise UsageError(f"'seeds' must be a list of different whole numbers, not {seeds!r}")
+    if not isinstance(seeds, list) or not seeds or len(set(map(short, seeds))) < len(seeds):
+        raise UsageError(f"'seeds' must be a list of different whole numbers, not {short(seeds)}")
     return [convert(FIELDS["seed"], seed) for seed in seeds]
 
 
@@ -289,8 +313,8 @@ def _check_names(points: tuple[Point, ...]) -> None:
     for point in points:
         if not NAME.fullmatch(point.label):
             raise UsageError(
-                f"'{point.label}' cannot name a file; give its [[points]] table a 'name' of letters, digits and ._+-,"
-                " and each such value a table of its own"
+                f"{short(point.label)} cannot name a file; give its [[points]] table a 'name' of letters, digits and"
+                " ._+-, and each such value a table of its own"
             )
         if point.name.lower() in seen:  # some file systems hold Adam and adam for the same
             raise UsageError(f"two points are named '{point.name}'; tell their [[points]] tables apart by 'name'")

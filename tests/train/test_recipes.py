@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib import resources
 
 import pytest
 
-from synaprune.errors import UsageError
+from synaprune.errors import UsageError, short
 from synaprune.train import recipes
-from synaprune.train.settings import Settings
+from synaprune.train.fields import expected
+from synaprune.train.settings import FIELDS, Settings
 
 FOLDER = resources.files("synaprune") / "recipes"
 
@@ -41,6 +43,60 @@ def test_a_recipe_may_be_a_file(tmp_path):
     assert recipes.read(str(path)) == {"lr": 0.5}
     path.write_text("")
     assert recipes.describe(str(path)) == ""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_editors_of_other_systems_write_is_read(tmp_path, mark, end):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(f"{mark}# mine, θ{end}lr = 0.5{end}".encode())
+    assert recipes.describe(str(path)) == "mine, θ"
+    assert recipes.read(str(path)) == {"lr": 0.5}
+
+
+NOT_FOR = {
+    "task": ["", "mist", 1, True, ["digits"], {"a": 1}],
+    "method": [["grad_r", "set"], {}, 1, "grad r"],
+    "width": [0, -1, 1.5, "many", True, [1], "inf", "nan", "0x10" * 100],
+    "lr": [0, -1e-3, True, "", [], "inf", "1e400", "-nan"],
+    "alpha": [-1, "automatic", [0.1], False],
+    "levels": [0.5, "0.5;0.6", [[0.5]], [True], [2], {}],
+    "exclude": [1, [1], [["fc1"]], {"a": 1}, "a\x1b[2J", ["x" * 201]],
+    "base": ["\x00", "x" * 201, 1, ["Adam"], "a\nb"],
+    "compile": [1, "yes", [], 0.0],
+    "seed": [-1, "2 ** 63", 2**63, 1.0],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NOT_FOR.items() for value in values])
+def test_a_value_of_another_kind_names_file_line_and_what_is_right(tmp_path, name, value):
+    path = tmp_path / "mine.toml"
+    said = (
+        json.dumps(value) if not isinstance(value, dict) else f"{{{', '.join(f'{k} = {v}' for k, v in value.items())}}}"
+    )
+    path.write_text(f"# mine\n\n{name} = {said}\n")
+    with pytest.raises(UsageError) as raised:
+        recipes.read(str(path))
+    sentence = str(raised.value)
+    assert sentence.startswith(
+        f"recipe '{path}': setting '{name}' must be {expected(FIELDS[name])}, not {short(value)}"
+    )
+    assert sentence.endswith(" (line 3)")
+
+
+def test_every_default_may_stand_in_a_recipe(tmp_path):
+    path = tmp_path / "mine.toml"
+    values = {name: "none" if value is None else value for name, value in Settings().to_mapping().items()}
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    assert Settings.from_mapping(recipes.read(str(path))) == Settings()
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000 + ".toml", "x" * 10_000, "a\x00b.toml", "a\x00b"])
+def test_what_no_file_can_be_called_is_no_recipe(name):
+    with pytest.raises(UsageError, match=r"there is no recipe file|unknown recipe") as raised:
+        recipes.read(name)
+    assert len(str(raised.value)) < 300
+    assert str(raised.value).isprintable()
 
 
 def test_another_method_drops_what_the_recipe_says_for_the_old_one():

@@ -182,6 +182,48 @@ def test_a_fault_is_one_sentence_that_names_file_and_place(text, sentence, writt
     assert "\n" not in str(raised.value)
 
 
+NASTY = {
+    "a long text": f"'{'x' * 3000}'",
+    "a deep list": "[" * 50 + "]" * 50,
+    "a long list": "[" + "1,\n" * 5000 + "]",
+    "a long name": f"{{{'a' * 1000} = 1}}",
+    "a large number": "1" + "0" * 1000,
+    "an escape": '"\\u001b[2J"',
+}
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+@pytest.mark.parametrize("place", ["recipe", "results", "seeds", "settings", "points", "lr", "name", "x" * 900])
+def test_a_fault_is_quoted_short(nasty, place, written):
+    head = "" if place == "recipe" else RECIPE
+    head += "[[points]]\n" if place in ("lr", "name") else ""
+    with pytest.raises(UsageError) as raised:
+        written(f"{head}{place} = {NASTY[nasty]}\n")
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
+
+
+def test_the_line_of_a_bad_value_is_named(written):
+    text = RECIPE + "[settings]\nlr = 1\nwarmup = true\n\n[[points]]\nlr = 2\n[[points]]\n# lr\nlr = [1, -2]\n"
+    with pytest.raises(UsageError, match=r"\[settings\]: setting 'warmup' must be .*, not True \(line 4\)$"):
+        written(text)
+    with pytest.raises(UsageError, match=r"\[\[points\]\] 2: setting 'lr' must be .*, not -2 \(line 10\)$"):
+        written(text.replace("true", "1"))
+
+
+def test_a_sweep_has_so_many_points_that_someone_can_wait_for(written):
+    grid = "[[points]]\n" + "".join(f"{name} = [{', '.join(map(str, range(1, 11)))}]\n" for name in ("width", "epochs"))
+    assert len(written(RECIPE + grid).points) == 100
+    wider = grid + "".join(f"{name} = {list(range(1, 11))}\n" for name in ("lr", "gain", "batch_size", "time_steps"))
+    with pytest.raises(UsageError, match=r"sweep 'mine.toml': it has more than 10,000 points; make several sweeps"):
+        written(RECIPE + wider)
+
+
+def test_a_byte_order_mark_is_read(written):
+    plan = written("\ufeff# My sweep\r\n" + RECIPE)
+    assert (plan.title, names(plan)) == ("My sweep", ["grad_r-seed0"])
+
+
 def test_a_fault_in_the_recipe_file_names_the_recipe(written):
     Path("own.toml").write_text("epoch = 7\n")
     with pytest.raises(UsageError, match=r"unknown setting 'epoch' in recipe 'own.toml'; did you mean 'epochs'"):
