@@ -18,9 +18,10 @@ def unmet(requirements, extras=()):
     for requirement in map(Requirement, requirements):
         name = canonicalize_name(requirement.name)
         wanted = requirement.marker is None or any(requirement.marker.evaluate({"extra": e}) for e in ("", *extras))
-        if wanted and name not in LEFT_OUT and name != "synaprune":
-            if name not in PINNED or not requirement.specifier.contains(PINNED[name]):
-                yield str(requirement)
+        if not wanted or name in LEFT_OUT or name in ("setuptools", "synaprune"):  # torch pins the one
+            continue
+        if name not in PINNED or not requirement.specifier.contains(PINNED[name]):
+            yield str(requirement)
 
 
 def test_what_synaprune_asks_for_is_pinned():
