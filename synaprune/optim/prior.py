@@ -22,8 +22,9 @@ def centre(alpha: float, sparsity: float) -> float:
     Raises:
         UsageError: α is negative or no number, or p lies outside [0.5, 1).
     """
-    if any(isinstance(value, bool) or not isinstance(value, Real) for value in (alpha, sparsity)):
+    if not _is_number(alpha) or not _is_number(sparsity):
         raise UsageError(f"alpha={alpha!r} and sparsity={sparsity!r} must be numbers in a rewired group")
+    alpha, sparsity = float(alpha), float(sparsity)
     if not 0.0 <= alpha < math.inf:
         raise UsageError(f"alpha={alpha!r} is not a finite number of at least 0; the published default is 1e-3")
     if not 0.5 <= sparsity < 1.0:
@@ -31,6 +32,12 @@ def centre(alpha: float, sparsity: float) -> float:
             f"sparsity={sparsity!r} lies outside [0.5, 1), where the prior's centre exists; the default is 0.95"
         )
     return math.log(2.0 * (1.0 - sparsity)) / alpha if alpha > 0 else -math.inf
+
+
+def _is_number(value: object) -> bool:
+    """Whether this is a number, be it a tensor's only one."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real or getattr(value, "shape", None) == ()
 
 
 def target(group: Group) -> float:

@@ -12,7 +12,8 @@ from synaprune.optim.set import SET
 
 
 def test_over_set_it_is_a_change_of_score_only():
-    assert {name for name in vars(RigL) if not name.startswith("__")} == {"growth"}
+    own = {name for name in vars(RigL) if not name.startswith("__")}
+    assert own - {"step"} == {"growth"}  # torch puts its hooks around the step of every class that was made once
     runs = {}
     for method, options in ((SET, {"growth": "gradient"}), (RigL, {}), (SET, {}), (RigL, {"growth": "random"})):
         torch.manual_seed(0)
