@@ -75,7 +75,7 @@ def test_what_is_said_is_safe(name, capsys):
     "arguments",
     [
         ["train", "{}"], ["train", "{}.toml"], ["eval", "{}"], ["export", "{}"], ["report", "{}"], ["watch", "{}"],
-        ["bench", "{}"], ["sweep", "{}"], ["{}"], ["recipes", "--{}"], ["train", "digits/grad_r", "--loss", "{}"],
+        ["bench", "{}"], ["sweep", "{}"], ["{}"], ["recipes", "--x{}"], ["train", "digits/grad_r", "--loss", "{}"],
         ["train", "digits/grad_r", "--exclude", "x{}"], ["train", "mnist/best", "--data-dir", "{}"],
         ["export", "x", "--values", "{}"], ["sweep", "x", "--set", "{}"], ["bench", "x", "--json", "{}/x"],
     ],

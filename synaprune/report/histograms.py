@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from synaprune.files import readable
 
 __all__ = ["Histogram", "Histograms", "chosen", "common", "read"]
 
@@ -26,6 +29,7 @@ class Histograms:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, tuple[Any, int]] = {}  # how each is read on, and how long it was
+        self._names = ExitStack()  # what the loader may open them by
         self._found: dict[str, dict[int, Histogram]] = {}
 
     def follow(self, epochs: Container[int] | None = None) -> dict[str, dict[int, Histogram]]:
@@ -38,9 +42,13 @@ class Histograms:
 
         sizes = {path: path.stat().st_size for path in sorted(self._folder.glob("events.out.tfevents.*"))}
         if any(sizes.get(path, 0) < size for path, (_, size) in self._files.items()):  # one was replaced or is gone
+            self._names.close()
             self._files, self._found = {}, {}
         for path, size in sizes.items():
-            loader = self._files[path][0] if path in self._files else RawEventFileLoader(str(path))
+            if path in self._files:
+                loader = self._files[path][0]
+            else:
+                loader = RawEventFileLoader(self._names.enter_context(readable(path)))
             self._files[path] = loader, size
             for raw in loader.Load():
                 self._take(raw, epochs)
