@@ -1,7 +1,9 @@
 """Has a weight been written since? Version counters do not see what goes through `.data`, so values are compared.
 
-A large tensor is not kept for that: its memory is read as a table of 64-bit words, whose row and column sums tell
-it apart. A change of any one value changes both; what leaves all sums as they are would have to be made for it.
+A large tensor is not kept for that: its memory is read as a table of words, one row after the other, and the sums of
+the columns tell it apart. A change of any one value changes its column. The number of columns is a prime, so that
+neurons that change places do not lie in the same columns as before; what leaves all sums as they are would have to be
+made for it.
 """
 
 from __future__ import annotations
@@ -11,24 +13,26 @@ from torch import Tensor
 
 __all__ = ["fingerprint", "is_dense", "same"]
 
-SMALL = 2**13  # values of a tensor that is rather kept than summed
-WORDS = 512  # of a row
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+COLUMNS = 4093
+ROWS = 16  # fewer than these, and the tensor is rather kept than summed
+WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the size of an element
 
 
 def fingerprint(weight: Tensor) -> Tensor:
-    """Return what tells the values of a tensor apart from others, at most 2 % of its size if it is large."""
+    """Return what tells the values of a tensor apart from others, at most a sixteenth of its size if it is large."""
     values = weight.detach()
-    if values.numel() < SMALL:
-        return values.clone()
     flat = values.as_strided((values.numel(),), (1,)) if is_dense(values) else values.flatten()
-    size = flat.element_size()
-    per_word = 8 // size
-    first = -flat.storage_offset() % per_word  # a view into a shared buffer may begin in the middle of a word
-    last = first + (flat.numel() - first) // (per_word * WORDS) * per_word * WORDS
-    table = flat[first:last].view(torch.int64).view(-1, WORDS)
-    rest = torch.cat([flat[:first], flat[last:]]).view(BITS[size])
-    return torch.cat([table.sum(0), table.sum(1), rest.long()])
+    words = flat.view(WHOLE[flat.element_size()])
+    per_word = 8 // flat.element_size()
+    if words.numel() % per_word == 0 and words.storage_offset() % per_word == 0:
+        words = words.view(torch.int64)  # of several values, which are read at once
+    rows = words.numel() // COLUMNS
+    if rows < ROWS:
+        return words.clone()
+    whole = rows * COLUMNS
+    sums = words[:whole].view(rows, COLUMNS).sum(0, dtype=words.dtype)
+    sums[: words.numel() - whole] += words[whole:]
+    return sums
 
 
 def same(one: Tensor | None, other: Tensor) -> bool:
