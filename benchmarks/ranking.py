@@ -30,10 +30,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
+from synaprune.catalogue import named
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.report.figures import BLUE, MUTED, ORANGE, STYLE
-from synaprune.report.names import METHOD_NAMES, along
+from synaprune.report.names import along
 from synaprune.train import results
 
 Record = dict[str, Any]
@@ -102,7 +103,7 @@ def ranking(found: dict[str, dict[float, Cell]]) -> str:
                 bold.add((method, budget))
     body = [
         [
-            METHOD_NAMES[method],
+            named(method),
             *(found[method][budget].shown((method, budget) in bold) for budget in budgets),
             f"{statistics.fmean(ranks[method]):.4g}",
         ]
@@ -116,7 +117,7 @@ def rates(records: list[Record]) -> str:
     rows: dict[tuple[str, str], dict[float, list[float]]] = {}
     for record in records:
         settings, connectivity = record["settings"], f"{100 * record['metrics']['connectivity']:.2f} %"
-        row = rows.setdefault((METHOD_NAMES[settings["method"]], connectivity), defaultdict(list))
+        row = rows.setdefault((named(settings["method"]), connectivity), defaultdict(list))
         row[settings["lr"]].append(accuracy(record))
     columns = sorted({rate for row in rows.values() for rate in row})
     body = []
@@ -131,14 +132,14 @@ def rates(records: list[Record]) -> str:
 def draw(records: list[Record], path: Path) -> None:
     """Draw a panel for every method but the dense network, whose mean is a line in all of them."""
     dense = [accuracy(record) for record in records if record["settings"]["method"] == "dense"]
-    methods = sorted({record["settings"]["method"] for record in records} - {"dense"}, key=lambda m: METHOD_NAMES[m])
+    methods = sorted({record["settings"]["method"] for record in records} - {"dense"}, key=named)
     lines = {(method, exact): line(records, method, exact) for method in methods for exact in (True, False)}
     with mpl.rc_context({**STYLE, "svg.hashsalt": "synaprune"}):  # the same file again from the same results
         rows = -(-len(methods) // 4)
         figure = Figure(figsize=(11, 2.7 * rows), dpi=144, layout="constrained")
         panels = list(figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False).flat)
         for axes, method in zip(panels, methods):
-            axes.set_title(METHOD_NAMES[method], fontsize=11)
+            axes.set_title(named(method), fontsize=11)
             if dense:
                 axes.axhline(1 - statistics.fmean(dense), color=MUTED, linewidth=1, linestyle="--")
             for (other, exact), (x, y, half) in lines.items():

@@ -21,7 +21,7 @@ LAYERS = [
     {"computed"},
     {"schema"},
     {"reading"},
-    {"files", "errors", "plain", "tensorfile", "terminal"},
+    {"catalogue", "files", "errors", "plain", "tensorfile", "terminal"},
 ]
 
 

@@ -1,5 +1,6 @@
 """The rewiring methods: one method, one file, each a `torch.optim.Optimizer`."""
 
+from synaprune.catalogue import CATALOGUE
 from synaprune.optim.deep_r import DeepR
 from synaprune.optim.dense import Dense
 from synaprune.optim.grad_r import GradR
@@ -32,18 +33,5 @@ __all__ = [
     "Static",
 ]
 
-METHODS: dict[str, type[Rewirer]] = {
-    "deep_r": DeepR,
-    "dense": Dense,
-    "grad_r": GradR,
-    "granet": GraNet,
-    "lats": LATS,
-    "magnitude": Magnitude,
-    "magnitude_ste": MagnitudeSTE,
-    "rigl": RigL,
-    "set": SET,
-    "soft_deep_r": SoftDeepR,
-    "static": Static,
-    "stds": STDS,
-    "str": STR,
-}
+METHODS: dict[str, type[Rewirer]] = {name: globals()[entry.optimizer] for name, entry in CATALOGUE.items()}
+"""The optimizers by the names that methods have in recipes, records and on the command line."""

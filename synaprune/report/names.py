@@ -5,33 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from synaprune.catalogue import named
 from synaprune.train.settings import BUDGET, STRENGTH
 
-__all__ = ["FREE", "METHOD_NAMES", "along", "asked_for", "has_budget", "labels", "layer_name", "method_name", "part_of"]
+__all__ = ["FREE", "along", "asked_for", "has_budget", "labels", "layer_name", "method_name", "part_of"]
 
-METHOD_NAMES = {
-    "deep_r": "Deep R",
-    "dense": "dense",
-    "grad_r": "Grad R",
-    "granet": "GraNet",
-    "lats": "LATS",
-    "magnitude": "magnitude",
-    "magnitude_ste": "straight-through magnitude",
-    "rigl": "RigL",
-    "set": "SET",
-    "soft_deep_r": "soft Deep R",
-    "static": "static random",
-    "stds": "STDS",
-    "str": "STR",
-}
 # What two runs of one point may differ in.
 FREE = ("seed", "device", "threads")
 
 
 def method_name(settings: Mapping[str, Any]) -> str:
     """Return what the method of some settings is called."""
-    method = str(settings.get("method"))
-    return METHOD_NAMES.get(method, method)
+    return named(settings.get("method"))
 
 
 def along(settings: Mapping[str, Any]) -> tuple[str, str]:

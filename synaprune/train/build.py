@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from synaprune import budget
+from synaprune.catalogue import CATALOGUE
 from synaprune.data import Dataset, load
 from synaprune.errors import UsageError, nearest
 from synaprune.models import MODELS
@@ -19,12 +20,12 @@ from synaprune.optim import METHODS
 from synaprune.optim.rewirer import Rewirer
 from synaprune.optim.surroundings import cpu_by_default
 from synaprune.train.memory import memory_for
-from synaprune.train.settings import COURSE, EXCHANGING, NOISY, Settings, methods_of
+from synaprune.train.settings import COURSE, EXCHANGING, Settings, methods_of
 
 __all__ = ["dataset", "device", "environment", "model", "optimizer", "seed"]
 
 DEVICES = ("cpu", "cuda", "mps")
-DRAWING = ("static", *EXCHANGING, *NOISY)  # methods that draw lots
+DRAWING = tuple(name for name, entry in CATALOGUE.items() if entry.begins != "dense")  # their synapses at random
 
 
 def device(settings: Settings) -> torch.device:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from synaprune.catalogue import CATALOGUE
 from synaprune.errors import UsageError, nearest, short
 from synaprune.train.fields import convert, setting
 
@@ -17,12 +18,12 @@ __all__ = ["FIELDS", "Settings", "methods_of"]
 
 LARGE = 1e30  # float32 ends at 3.4e38
 MANY = 1_000_000
-STRENGTH = {"grad_r": "alpha", "lats": "alpha", "stds": "threshold", "str": "threshold_decay"}  # instead of a budget
-DESCENDING = ("magnitude", "magnitude_ste", *STRENGTH)  # methods that come down to a budget from all synapses
-SCHEDULED = ("granet", *DESCENDING)  # methods that approach one
-EXCHANGING = ("granet", "rigl", "set")  # methods that drop and grow
-NOISY = ("deep_r", "soft_deep_r")  # methods whose synapses diffuse
-BUDGETED = tuple(sorted({*SCHEDULED, *EXCHANGING, *NOISY, "static"}))  # methods that can be asked for a sparsity
+STRENGTH = {name: entry.strength for name, entry in CATALOGUE.items() if entry.strength}  # instead of a budget
+BUDGETED = tuple(name for name, entry in CATALOGUE.items() if entry.number)  # methods that can be asked for a sparsity
+SCHEDULED = tuple(name for name, entry in CATALOGUE.items() if entry.descends)  # methods that approach one
+DESCENDING = tuple(name for name in SCHEDULED if CATALOGUE[name].begins == "dense")  # from all synapses
+EXCHANGING = tuple(name for name, entry in CATALOGUE.items() if entry.exchanges)  # methods that drop and grow
+NOISY = tuple(name for name, entry in CATALOGUE.items() if entry.diffuses)  # methods whose synapses diffuse
 COURSE = ("schedule", "schedule_pause", "schedule_flat")
 FORMS = ("sparsity", "connectivity", "synapses")  # of saying how many synapses are left
 BUDGET = ("allocation", *COURSE, "period", "floor")  # beside its number
@@ -58,7 +59,7 @@ class Settings:
     method: str = setting(
         "grad_r",
         "how synapses come and go",
-        choices=tuple(sorted(("dense", *BUDGETED))),
+        choices=tuple(CATALOGUE),
     )
     alpha: float | str | None = setting(
         None,
