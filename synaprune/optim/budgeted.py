@@ -195,17 +195,19 @@ class Budgeted(Rewirer):
 
     def _press(self, state: State, group: Group, rise: float) -> None:
         """Note by how much a threshold has risen in a step between two solutions."""
-        state["shift"] = state.get("shift", 0.0) + rise
-        state["travel"] = state.get("travel", 0.0) + float(group["lr"])
+        state["shift"] += rise
+        state["travel"] += float(group["lr"])
 
     def _learn(self, weight: Tensor, state: State, count: int, floated: int, rise: float, steady: bool) -> None:
         """Learn from a solution how strongly the threshold has to rise until the next one, as `state["alpha"]`."""
-        shift, travel = state.pop("shift", 0.0) + rise, state.pop("travel", 0.0)
+        shift, travel = state["shift"] + rise, state["travel"]
+        state["shift"] = state["travel"] = 0.0
         if not steady:
-            state.pop("alpha", None)
+            state["alpha"], state["known"] = 0.0, 0
         elif travel:
             # Half the news: the count just before a solution is noisy.
-            state["alpha"] = (state.get("alpha", shift / travel) + shift / travel) / 2.0
+            before = state["alpha"] if state["known"] else shift / travel
+            state["alpha"], state["known"] = (before + shift / travel) / 2.0, 1
         seen = self._solved.setdefault(weight, [0.0, 0.0, 0.0])
         seen[:] = seen[0] + shift, seen[1] + travel, max(seen[2], abs(floated / max(count, 1) - 1.0))
 

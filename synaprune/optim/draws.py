@@ -35,11 +35,11 @@ class Draws(Budgeted):
     def _join(self) -> None:
         """Draw the synapses of tensors that are new, or learn for the first time."""
         for group in self._rewiring_groups():
-            new = [w for w in self._learning(group) if not (state := self.state.get(w)) or "undrawn" in state]
+            new = [w for w in self._learning(group) if not (state := self._known(w)) or "undrawn" in state]
             if new:
                 self._draw(group, new)
                 for weight in new:
-                    self.state[weight].pop("undrawn", None)
+                    self._state_of(weight, group).pop("undrawn", None)
 
     def _draw(self, group: Group, new: list[Tensor]) -> None:
         """Draw the synapses of some tensors of a group, first among those that exist, and write their weights."""

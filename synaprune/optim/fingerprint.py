@@ -14,12 +14,12 @@ from torch import Tensor
 __all__ = ["fingerprint", "is_dense", "same"]
 
 COLUMNS = 4093
-ROWS = 16  # fewer than these, and the tensor is rather kept than summed
+ROWS = 4  # fewer than these, and the tensor is rather kept than summed
 WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the size of an element
 
 
 def fingerprint(weight: Tensor) -> Tensor:
-    """Return what tells the values of a tensor apart from others, at most a sixteenth of its size if it is large."""
+    """Return what tells the values of a tensor apart from others, at most a quarter of its size if it is large."""
     values = weight.detach()
     flat = values.as_strided((values.numel(),), (1,)) if is_dense(values) else values.flatten()
     words = flat.view(WHOLE[flat.element_size()])

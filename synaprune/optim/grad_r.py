@@ -131,25 +131,30 @@ class GradR(Budgeted):
                     "leave out one of the two"
                 )
 
+    def _start(self, weight: Tensor, group: Group, seed: int) -> State:
+        moved = {"lowest": threshold.LOWEST, "carried": 0}
+        return {**super()._start(weight, group, seed), **threshold.PACE, **moved}
+
     def _before(self, weight: Tensor, state: State, group: Group) -> tuple[float, Tensor | None]:
         """Return this step's η̃·α and, where the centre can act, 1 − sign(θ−μ) with θ as it is now."""
         rate = float(group["lr"])
         if self._has_budget(group):
-            return rate * state.get("alpha", 0.0), None
+            return rate * state["alpha"], None
         amount = rate / bases.bias_correction(self._base, group, state["steps"] + 1) * float(group["alpha"])
         mu = centre(group["alpha"], target(group))
         beyond = None
         # `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that a
         # pass over all synapses comes again only when the bound no longer rules the centre out.
-        if mu > -math.inf and not state.get("lowest", -math.inf) > mu and weight.numel():
+        if mu > -math.inf and not state["lowest"] > mu and weight.numel():
             state["lowest"] = min(-float(torch.linalg.vector_norm(state["latent"], math.inf)) - state["offset"], 0.0)
             if state["lowest"] <= mu:
                 theta = state["latent"] * state["sign"] - state["offset"]
                 state["lowest"] = min(float(theta.min()), 0.0)
                 if state["lowest"] <= mu:
                     beyond = 1.0 - torch.sign(theta - mu)
-        if rate and "lowest" in state:
-            state["lowest"] -= amount + rate * bases.longest_move(self._base, group)
+        if rate:
+            lowest = state["lowest"] - amount - rate * bases.longest_move(self._base, group)
+            state["lowest"] = max(lowest, threshold.LOWEST)
         return amount, beyond
 
     def _after(self, weight: Tensor, state: State, group: Group, note: tuple[float, Tensor | None]) -> None:
@@ -170,7 +175,7 @@ class GradR(Budgeted):
 
         Early in a descent many are missing, and a threshold free to fall would lift living weights threefold at once.
         """
-        return max(state.get("shift", 0.0), 0.0)
+        return max(float(state["shift"]), 0.0)
 
     def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> tuple[int, float]:
         before = state["offset"]

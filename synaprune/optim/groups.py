@@ -144,8 +144,16 @@ def check_type(weight: Tensor, name: str) -> None:
     """Refuse tensors that cannot be rewired.
 
     Raises:
-        UsageError: the tensor is of 16-bit floats with few exponents, of integers or of complex numbers.
+        UsageError: the tensor is one of many processes, was made in inference mode, or is of 16-bit floats with few
+            exponents, of integers or of complex numbers.
     """
+    if type(weight).__module__.startswith("torch.distributed.tensor"):
+        raise UsageError(
+            f"{name} is a DTensor, of which each process has a part, and synapses are ranked in whole tensors; train "
+            "with DistributedDataParallel in place of fully_shard, or give its group rewire=False"
+        )
+    if weight.is_inference():
+        raise UsageError(f"{name} was made in inference mode and cannot be trained; make the model outside of it")
     if not weight.is_floating_point():
         kind = "complex numbers, which have no sign" if weight.is_complex() else "whole numbers, which have no gradient"
         raise UsageError(f"{name} holds {kind}; leave it out, or give its group rewire=False")

@@ -25,6 +25,7 @@ from synaprune.optim.groups import (
     name_newcomers,
     own_values,
 )
+from synaprune.optim.quiet import quiet_step
 from synaprune.optim.surroundings import shield
 from synaprune.plain import plain
 
@@ -52,6 +53,7 @@ class LatentOptimizer(Optimizer):
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> None:
+        self._waiting: dict[Tensor, State] = {}
         groups = groups_of(params, include, exclude)
         defaults, base_options = plain(defaults), plain(base_options)
         members = [p[1] if isinstance(p, tuple) else p for group in groups for p in group["params"]]
@@ -135,16 +137,31 @@ class LatentOptimizer(Optimizer):
         return group["param_names"][i] if "param_names" in group else f"tensor {position}"
 
     def _state_of(self, weight: Tensor, group: Group) -> State:
-        """Return a rewired tensor's state; it starts when it is first needed, from the weights of that moment."""
-        state = self.state[weight]
-        if not state:
+        """Return a rewired tensor's state; it starts when it is first needed, from the weights of that moment.
+
+        Until the next step it waits apart. A new optimizer that has only been looked at, or has drawn its synapses, has
+        no state then, as one of torch's has none: `torch.distributed.checkpoint` asks for that before it loads.
+        """
+        state = self._known(weight)
+        if state is None:
+            state = self._waiting[weight] = {}
             if not torch.isfinite(weight).all():
                 raise UsageError(f"{self._name(weight)} holds values that are not finite; initialise it first")
             position = next(i for i, (_, other) in enumerate(self._rewired()) if other is weight)
             with shield():
                 state.update(self._start(weight, group, group["seed"] + position))
                 state["base"] = self._born(state["latent"], group)
+                state["frozen"] = 0
         return state
+
+    def _known(self, weight: Tensor) -> State | None:
+        """Return a rewired tensor's state if it has begun."""
+        return self.state.get(weight) or self._waiting.get(weight)
+
+    def _end_waiting(self) -> None:
+        """Make what has begun part of the state."""
+        self.state.update(self._waiting)
+        self._waiting.clear()
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         """Return the latents of a tensor that joins."""
@@ -191,6 +208,7 @@ class LatentOptimizer(Optimizer):
         finally:
             last.remove()
             self._return_weights()
+        self._waiting.clear()
 
     def _check_and_stand_in(self, state_dict: dict[str, Any]) -> None:
         """Check a state that the user's hooks have seen, and put stand-ins in place of the weights.
@@ -198,7 +216,9 @@ class LatentOptimizer(Optimizer):
         torch casts a state to the type of its tensor, which would round float32 latents of bfloat16 weights. So
         it finds empty tensors of the latents' type while it loads.
         """
+        loading.in_order(state_dict, self.param_groups)
         loading.check(state_dict, self.param_groups, self._name)
+        loading.check_whole(state_dict, self.param_groups, self._name, self._keys)
         # What an older version did not know yet has the value it has here.
         state_dict["param_groups"] = [
             {**mine, **saved} for mine, saved in zip(self.param_groups, state_dict["param_groups"])
@@ -209,6 +229,15 @@ class LatentOptimizer(Optimizer):
             self._stand_ins.update(zip(empty, group["params"]))
             group["params"] = empty
 
+    def _keys(self, group: Group) -> tuple[set[str], set[str]]:
+        """Return what the states of a group's tensors hold from the first step on: of ours, and of the base's."""
+        with shield():
+            tiny = torch.ones(2, 1, dtype=torch.float32, device="cpu").requires_grad_()
+            own = set(self._start(tiny, group, 0)) if group["rewire"] else set()
+            tiny.grad, base = torch.zeros_like(tiny), self._newborn(tiny, group)
+            quiet_step(base)
+        return own, set(base.state.get(tiny, {}))
+
     def _return_weights(self) -> dict[Tensor, Tensor]:
         weights: dict[Tensor, Tensor] = self.__dict__.pop("_stand_ins", {})
         for group in self.param_groups if weights else ():
@@ -216,7 +245,7 @@ class LatentOptimizer(Optimizer):
         return weights
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_base", "_base_options", "_clashes", "_decays", "_fused", "_named")
+        own = ("_base", "_base_options", "_clashes", "_decays", "_fused", "_named", "_waiting")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

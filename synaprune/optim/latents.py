@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from synaprune.optim import threshold
 from synaprune.optim.fingerprint import is_dense
 
 __all__ = ["adopt", "bury", "in_layout_of", "latent_dtype", "own", "project", "start"]
@@ -68,8 +69,10 @@ def adopt(weight: Tensor, state: dict[str, Any], margin: float, compiled: bool =
     theta = torch.where(target != 0, target.abs(), -margin)
     state["latent"].copy_(torch.where(changed, sign * (theta + state["offset"]), state["latent"]))
     state["sign"].copy_(sign)
-    state.pop("lowest", None)
-    state.pop("carry", None)
+    if "lowest" in state:
+        state["lowest"] = threshold.LOWEST
+    if state.pop("carry", None) is not None:
+        state["carried"] = 0
 
 
 def own(weight: Tensor, state: dict[str, Any], sign_dtype: torch.dtype | None = None) -> dict[str, Any]:

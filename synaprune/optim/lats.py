@@ -137,7 +137,7 @@ class LATS(Shrinking):
     def _next(self, state: State, group: Group) -> float:
         rate, d = float(group["lr"]), float(state["threshold"])
         if self._has_budget(group):
-            rise = max(rate * state.get("alpha", 0.0), -d)
+            rise = max(rate * state["alpha"], -d)
             self._press(state, group, rise)
             return d + rise
         beta = float(group["beta"])

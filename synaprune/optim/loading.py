@@ -10,8 +10,14 @@ from torch import Tensor
 
 from synaprune.errors import UsageError
 from synaprune.optim.groups import Group
+from synaprune.optim.threshold import LOWEST, PACE
 
-__all__ = ["check", "complete"]
+__all__ = ["check", "check_whole", "complete", "in_order"]
+
+# What a state has held for some time only, with the value that says as little as its absence did; and by which tensor
+# a 1 is kept company.
+LATER: dict[str, float] = {**PACE, "lowest": LOWEST, "carried": 0, "frozen": 0}
+COMPANY = {"frozen": "absent", "carried": "carry"}
 
 
 def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tensor], str]) -> None:
@@ -42,6 +48,105 @@ def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tenso
                     f"this optimizer state belongs to another model: {name(weights[index])} has shape "
                     f"{tuple(weights[index].shape)}, its saved state {tuple(value.shape)}"
                 )
+
+
+def in_order(state_dict: dict[str, Any], groups: list[Group]) -> None:
+    """Number a saved state's tensors as the groups of the optimizer have them, in place.
+
+    Where both sides know names, these tell which is which: other programs key by names, and may bring tensors and
+    groups in another order. Else the first of the one is the first of the other, as for torch.
+
+    Raises:
+        UsageError: a state keyed by names has others than the optimizer, or holds its groups in another composition.
+    """
+    saved, states = state_dict["param_groups"], state_dict["state"]
+    keyed = any(isinstance(key, str) for group in saved for key in group["params"])
+    names = [_names(group) for group in saved]
+    mine = [_names({**group, "params": [0] * len(group["params"])}) for group in groups]
+    if None in names or None in mine or sorted(_flat(names)) != sorted(_flat(mine)):
+        if keyed and None not in mine and (missing := sorted({*_flat(mine)} ^ {*_flat(names)})):
+            whose = "its own" if missing[0] in _flat(mine) else "the state's"
+            raise UsageError(
+                f"this optimizer state is keyed by names, and '{missing[0]}' is only among {whose}; load it into the "
+                "optimizer of the model that wrote it"
+            )
+        order = saved
+    else:
+        order = [_with(members or [], saved, names) for members in mine]
+    keys = [key for group in order for key in group["params"]]
+    numbers = {key: number for number, key in enumerate(keys)}
+    state_dict["state"] = {numbers.get(key, key): value for key, value in states.items()}
+    counted = iter(range(len(keys)))
+    state_dict["param_groups"] = [{**group, "params": [next(counted) for _ in group["params"]]} for group in order]
+
+
+def _names(group: Group) -> list[str] | None:
+    """Return the names of a group's tensors without what wrappers put before them; None where they have none."""
+    keys = group["params"]
+    if not all(isinstance(key, str) for key in keys) or not keys:
+        keys = group.get("param_names", None if keys else [])
+    if keys is None or len(keys) != len(group["params"]):
+        return None
+    wrappers = ("module", "_orig_mod")
+    return [".".join(part for part in key.split(".") if part not in wrappers) for key in keys]
+
+
+def _flat(lists: list[Any]) -> list[str]:
+    return [name for names in lists for name in names or ()]
+
+
+def _with(members: list[str], saved: list[Group], names: list[Any]) -> Group:
+    """Return the saved group of these tensors, in their order."""
+    for group, own in zip(saved, names):
+        if sorted(own) == sorted(members):
+            keys = dict(zip(own, group["params"]))
+            return {**group, "params": [keys[name] for name in members]}
+    raise UsageError(
+        f"this optimizer state has no group of just {', '.join(members[:3])}{'…' if len(members) > 3 else ''}; load it "
+        "into an optimizer with the groups that it was written with"
+    )
+
+
+def check_whole(
+    state_dict: dict[str, Any],
+    groups: list[Group],
+    name: Callable[[Tensor], str],
+    keys: Callable[[Group], tuple[set[str], set[str]]],
+) -> None:
+    """Refuse a state of which a part has been lost, and add what an older version did not write; in place.
+
+    Raises:
+        UsageError: naming the tensor and what is missing of its state.
+    """
+    known: dict[int, tuple[set[str], set[str]]] = {}
+    weights = [(weight, group) for group in groups for weight in group["params"]]
+    for index, state in state_dict["state"].items():
+        if index not in range(len(weights)) or not state:
+            continue
+        weight, group = weights[index]
+        own, base = known.setdefault(id(group), keys(group) if id(group) not in known else (set(), set()))
+        if group["rewire"]:
+            state = state_dict["state"][index] = _up_to_date(state, own)
+            missing = {key for key in own if key not in state} | {
+                tensor for flag, tensor in COMPANY.items() if state.get(flag) and tensor not in state
+            }
+            missing |= {"base"} if "base" not in state else set()
+            moments = state.get("base", {}) if state.get("steps") else base
+        else:
+            missing, moments = set(), state
+        missing |= {key for key in base if key not in moments}
+        if missing:
+            raise UsageError(
+                f"the saved state of {name(weight)} has lost its {' and '.join(sorted(missing))}, so nothing was "
+                "loaded; some ways to save drop what a new optimizer does not have yet: save and load the state_dict "
+                "as a whole"
+            )
+
+
+def _up_to_date(state: dict[str, Any], keys: set[str]) -> dict[str, Any]:
+    """Return a state with what has been added since an older version wrote it."""
+    then = {flag: int(tensor in state) for flag, tensor in COMPANY.items()} | {"known": int("alpha" in state)}
+    return {**{key: then.get(key, value) for key, value in LATER.items() if key in keys or key == "frozen"}, **state}
 
 
 def complete(groups: list[Group], defaults: dict[str, Any], states: Iterable[Any], torchs: bool) -> None:

@@ -112,7 +112,7 @@ class Rewirer(Inspection):
         latents.project([weight for _, weight, _ in rows], [state for *_, state in rows], self._compile_projection)
 
     def _state_of(self, weight: Tensor, group: Group) -> State:
-        if not self.state.get(weight):
+        if self._known(weight) is None:
             self._written[weight] = fingerprint(weight)  # from which its latents start now
         return super()._state_of(weight, group)
 
@@ -123,6 +123,7 @@ class Rewirer(Inspection):
         """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
         for group, weight in self._rewired():
             state = self._state_of(weight, group)
+            state["frozen"] = int(frozen)
             if frozen:
                 state.setdefault("absent", ~self.mask(weight))
             elif (absent := state.pop("absent", None)) is not None:
@@ -152,6 +153,7 @@ class Rewirer(Inspection):
             self._check_group(group)
         self._join()
         moved = [(group, weight, self._state_of(weight, group)) for group, weight in self._rewired() if moves(weight)]
+        self._end_waiting()
         self._take_over(moved)
         notes = [self._before(weight, state, group) for group, weight, state in moved]
         try:
@@ -178,6 +180,8 @@ class Rewirer(Inspection):
         """Take over what somebody else has written into these weights."""
         for group, weight, state in rows:
             if not same(self._written.get(weight), now := fingerprint(weight)):
+                # Somebody may hold the tensors of a state_dict, which are these.
+                state.update(latents.own(weight, state, self._sign_dtype))
                 self._adopt(weight, state, group)
                 self._written[weight] = now
 
@@ -208,6 +212,7 @@ class Rewirer(Inspection):
             NonFiniteGradientError: a gradient on a GPU was NaN or infinite since the start.
         """
         self._finite.report(self._name)
+        self._end_waiting()
         self._take_over(self._begun())
         for group in self.param_groups:
             group.update(plain({option: value for option, value in group.items() if option != "params"}))
@@ -224,7 +229,7 @@ class Rewirer(Inspection):
 
     def _begun(self) -> list[Row]:
         """Return the tensors that learn and have latents."""
-        rows = [(group, weight, self.state.get(weight)) for group, weight in self._rewired() if weight.requires_grad]
+        rows = [(group, weight, self._known(weight)) for group, weight in self._rewired() if weight.requires_grad]
         return [(group, weight, state) for group, weight, state in rows if state]
 
     def __getstate__(self) -> dict[str, Any]:

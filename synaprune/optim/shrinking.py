@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from synaprune.errors import UsageError
-from synaprune.optim import soft_threshold
+from synaprune.optim import soft_threshold, threshold
 from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.groups import Group, State
 from synaprune.optim.rewirer import Row
@@ -77,7 +77,7 @@ class Shrinking(Budgeted):
         some_absent = 0 < torch.count_nonzero(weight) < weight.numel()
         begun = self._begin(weight, group, self._margin(group) if some_absent else 0.0)
         kept = {key: signed[key] for key in ("initial", "scale", "steps")}
-        return {**begun, **soft_threshold.start(weight, signed["sign"], begun["threshold"]), **kept}
+        return {**begun, **soft_threshold.start(weight, signed["sign"], begun["threshold"]), **kept, **threshold.PACE}
 
     def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
         soft_threshold.adopt(weight, state, self._margin(group))

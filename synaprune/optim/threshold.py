@@ -16,11 +16,15 @@ from torch import Tensor
 
 from synaprune.budget import cutoff
 
-__all__ = ["TINY", "drift", "fold", "leave", "lift"]
+__all__ = ["LOWEST", "PACE", "TINY", "drift", "fold", "leave", "lift"]
 
 QUANTUM = 2.0**-10
 # Differences of at least TINY survive in bfloat16, whose smallest normal number is 2⁻¹²⁶.
 TINY = 2.0**-100
+LOWEST = -1e30  # no θ lies below
+# How a threshold moves from one solve to the next: its way and the sum of the learning rates since the last one, and
+# at which rate `alpha` of a prior it presses, if that is `known`.
+PACE = {"shift": 0.0, "travel": 0.0, "alpha": 0.0, "known": 0}
 
 
 def drift(state: dict[str, Any], amount: float) -> None:
@@ -79,4 +83,5 @@ def lift(state: dict[str, Any], amounts: Tensor) -> None:
         change += state["carry"]
     before = state["latent"].clone()
     state["latent"].add_(change)
+    state["carried"] = 1
     state["carry"] = change.sub_(before.neg_().add_(state["latent"]))
