@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from synaprune.engine import layers as plain
 from synaprune.engine.graph import Network
+from synaprune.errors import UsageError
 from synaprune.models.lif import LIF
 from synaprune.models.network import Network as Model
 from synaprune.models.network import Readout
@@ -49,6 +50,8 @@ class Chain(Model):
                 current, spikes = module(current), module(spikes)
             else:
                 spikes = module(spikes)
+        if isinstance(self.layers[-1], nn.Linear):
+            current = spikes
         current, spikes = current.flatten(2), spikes.flatten(2)
         return Readout(spikes.mean(0) if self.readout == "rate" else spikes.sum(0), current.mean(0))
 
@@ -69,6 +72,11 @@ def _module(each: plain.Layer) -> nn.Module:
     if isinstance(each, plain.Linear | plain.Conv):
         return _synapses(each)
     if isinstance(each, plain.Neuron):
+        if each.drop is not None:
+            raise UsageError(
+                f"{each} takes {each.drop:g} from a neuron that fires and not its threshold, which SpikingJelly's "
+                "neurons cannot; train it where it comes from"
+            )
         settings: dict[str, Any] = {"v_threshold": float(each.threshold), "v_reset": each.reset, "step_mode": "m"}
         settings |= {"surrogate_function": surrogate.ATan(alpha=2.0), "detach_reset": True}
         if each.tau is None:

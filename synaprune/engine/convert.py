@@ -12,11 +12,15 @@ from math import isqrt
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from synaprune.computed import plain_weights
+from synaprune.engine.draft import Draft, array, require, whole
 from synaprune.engine.graph import Network
-from synaprune.engine.layers import AvgPool, Conv, Flatten, Layer, Linear, MaxPool, Neuron, Shape, Vote, Weight
+from synaprune.engine.layers import Conv, Flatten, Layer, Linear, Shape, Vote, Weight
+from synaprune.engine.neurons import box, leaky, lif
+from synaprune.engine.norms import fold_forward, norm
+from synaprune.engine.pools import adaptive_pool, pool
 from synaprune.errors import UsageError
 
 __all__ = ["from_torch"]
@@ -35,10 +39,11 @@ def from_torch(
     """Return the network that a model computes in evaluation mode, batch normalisation folded into its weights.
 
     Args:
-        model: `SpikingMLP`, `SpikingCNN`, what `to_torch` returns, or an `nn.Sequential`, nested or not, of torch's
-            or SpikingJelly's Linear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, MaxPool, AvgPool, Flatten, Dropout,
-            of SpikingJelly's LIFNode, ParametricLIFNode, IFNode, ThresholdDependentBatchNorm and VotingLayer, and of
-            synaprune's LIF.
+        model: `SpikingMLP`, `SpikingCNN`, what `to_torch` returns, or an `nn.Sequential` or Norse's
+            `SequentialState`, nested or not, of torch's or SpikingJelly's Linear, Conv1d, Conv2d, BatchNorm1d,
+            BatchNorm2d, MaxPool, AvgPool, adaptive pools, Flatten, Dropout, of SpikingJelly's LIFNode,
+            ParametricLIFNode, IFNode, ThresholdDependentBatchNorm and VotingLayer, of snnTorch's Leaky, Norse's
+            LIFBoxCell and synaprune's LIF. A last Linear without neurons reads out its currents.
         T: time steps; needed for an `nn.Sequential`, the other models know theirs.
         input_shape: of one sample; needed for an `nn.Sequential` that does not begin with a Linear.
         coding: "static" or "spikes", as in `Network`; default: static.
@@ -64,7 +69,7 @@ def from_torch(
         if settings.get(name) is None:
             raise UsageError(f"{name} cannot be read from this {type(model).__name__}; give {name}=…")
     with plain_weights(model):
-        return Network(tuple(_layers(modules)), **settings)
+        return Network(tuple(_layers(modules, settings["input_shape"])), **settings)
 
 
 def _class(module: nn.Module) -> str:
@@ -100,8 +105,14 @@ MODELS: dict[str, Callable[[Any], tuple[list[Named], dict[str, Any]]]] = {
     "synaprune.models.cnn.SpikingCNN": _read_cnn,
     "synaprune.engine.chain.Chain": _read_chain,
     "torch.nn.modules.container.Sequential": _read_sequence,
+    "norse.torch.module.sequential.SequentialState": _read_sequence,
 }
-CONTAINERS = ("torch.nn.modules.container.Sequential", "spikingjelly.*.container.*Container")
+CONTAINERS = (
+    "torch.nn.modules.container.Sequential",
+    "spikingjelly.*.container.*Container",
+    "norse.torch.module.sequential.SequentialState",
+    "norse.torch.module.lift.Lift",
+)
 
 
 def _chain(prefix: str, model: nn.Module) -> Iterator[Named]:
@@ -115,8 +126,8 @@ def _chain(prefix: str, model: nn.Module) -> Iterator[Named]:
             yield f"{prefix}{name}", module
 
 
-def _layers(modules: Sequence[Named]) -> list[Layer]:
-    layers: list[Layer] = []
+def _layers(modules: Sequence[Named], input_shape: Shape) -> list[Layer]:
+    layers = Draft(input_shape)
     seen: dict[int, str] = {}
     for name, module in modules:
         if (first := seen.setdefault(id(module), name)) != name:
@@ -127,7 +138,13 @@ def _layers(modules: Sequence[Named]) -> list[Layer]:
         rule = next((rule for patterns, rule in RULES.items() if _is(module, patterns)), None)
         if rule is None:
             raise UsageError(f"the engine cannot run '{name}', a {_class(module)}")
+        before = len(layers)
+        waiting = layers.norm
         rule(name, module, layers)
+        if waiting and layers.norm is waiting and len(layers) > before:
+            fold_forward(waiting, layers)
+    if layers.norm:
+        raise UsageError(f"the engine cannot run '{layers.norm[0]}': no synapses follow it, nor does it follow any")
     return layers
 
 
@@ -138,12 +155,12 @@ def _is(module: nn.Module, patterns: str) -> bool:
 # Each rule adds the layer of one module to those before it.
 
 
-def _linear(name: str, module: Any, layers: list[Layer]) -> None:
-    layers.append(Linear(name, weight=Weight.from_dense(_array(module.weight)), bias=_bias(module)))
+def _linear(name: str, module: Any, layers: Draft) -> None:
+    layers.append(Linear(name, weight=Weight.from_dense(array(module.weight)), bias=_bias(module)))
 
 
-def _conv(name: str, module: Any, layers: list[Layer]) -> None:
-    _require(name, "padding_mode", module.padding_mode, "zeros")
+def _conv(name: str, module: Any, layers: Draft) -> None:
+    require(name, "padding_mode", module.padding_mode, "zeros")
     reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size)]
     padding = module.padding
     if isinstance(padding, str):
@@ -153,91 +170,43 @@ def _conv(name: str, module: Any, layers: list[Layer]) -> None:
     layers.append(
         Conv(
             name,
-            weight=Weight.from_dense(_array(module.weight)),
+            weight=Weight.from_dense(array(module.weight)),
             bias=_bias(module),
-            stride=_whole(module.stride),
-            padding=_whole(padding),
-            dilation=_whole(module.dilation),
+            stride=whole(module.stride),
+            padding=whole(padding),
+            dilation=whole(module.dilation),
             groups=module.groups,
         )
     )
 
 
-def _norm(name: str, module: Any, layers: list[Layer]) -> None:
-    before = layers[-1] if layers else None
-    if not isinstance(before, Linear | Conv):
-        raise UsageError(
-            f"the engine cannot run '{name}': normalisation must directly follow a Linear or a convolution"
-        )
-    if module.running_mean is None:
-        raise UsageError(f"the engine cannot run '{name}': it normalises by the batch and has no running statistics")
-    mean, scale = (
-        _array(module.running_mean, np.float64),
-        1 / np.sqrt(_array(module.running_var, np.float64) + module.eps),
-    )
-    shift = np.zeros_like(mean)
-    if module.affine:
-        scale, shift = scale * _array(module.weight, np.float64), _array(module.bias, np.float64)
-    if len(scale) != before.weight.shape[0]:
-        raise UsageError(f"'{name}' normalises {len(scale)} channels, but {before} has {before.weight.shape[0]}")
-    size = int(np.prod(before.weight.shape[1:]))
-    values = (before.weight.values * scale[before.weight.positions // size]).astype(np.float32)
-    bias = (0 if before.bias is None else before.bias) * scale + shift - mean * scale
-    weight = Weight(before.weight.shape, before.weight.positions, values)
-    layers[-1] = replace(before, weight=weight, bias=bias.astype(np.float32))
-
-
-def _neuron(name: str, module: Any, layers: list[Layer]) -> None:
-    if not module.surrogate_function.spiking:
-        raise UsageError(f"the engine cannot run '{name}': its surrogate function does not spike")
-    settings: dict[str, Any] = {"tau": None}
-    if hasattr(module, "decay_input"):
-        # A learned 1 / tau is the sigmoid of a parameter.
-        tau = module.tau if hasattr(module, "tau") else 1 + (-module.w.detach().double()).exp()
-        settings = {"tau": float(tau), "decay_input": bool(module.decay_input)}
-    reset = None if module.v_reset is None else float(module.v_reset)
-    layers.append(Neuron(name, threshold=float(module.v_threshold), reset=reset, **settings))
-
-
-def _pool(name: str, module: Any, layers: list[Layer]) -> None:
-    largest = "MaxPool" in type(module).__name__
-    _require(name, "ceil_mode", module.ceil_mode, False)
-    if largest:
-        _require(name, "dilation", module.dilation, 1, (1,), (1, 1))
-        _require(name, "return_indices", module.return_indices, False)
-    else:
-        if any(_whole(module.padding)):
-            _require(name, "count_include_pad", module.count_include_pad, True)
-        _require(name, "divisor_override", getattr(module, "divisor_override", None), None)
-    dims = int(type(module).__name__[-2])
-    kernel, stride, padding = (_whole(n, dims) for n in (module.kernel_size, module.stride, module.padding))
-    layers.append((MaxPool if largest else AvgPool)(name, kernel=kernel, stride=stride, padding=padding))
-
-
-def _flatten(name: str, module: Any, layers: list[Layer]) -> None:
-    _require(name, "start_dim", module.start_dim, 1)
-    _require(name, "end_dim", module.end_dim, -1)
+def _flatten(name: str, module: Any, layers: Draft) -> None:
+    require(name, "start_dim", module.start_dim, 1)
+    require(name, "end_dim", module.end_dim, -1)
     layers.append(Flatten(name))
 
 
-def _vote(name: str, module: Any, layers: list[Layer]) -> None:
+def _vote(name: str, module: Any, layers: Draft) -> None:
     layers.append(Vote(name, group=module.voting_size))
 
 
-def _nothing(name: str, module: Any, layers: list[Layer]) -> None:
+def _nothing(name: str, module: Any, layers: Draft) -> None:
     """Add no layer: the module does nothing in evaluation mode."""
 
 
 # Qualified class names (globs) → rule.
-RULES: dict[str, Callable[[str, Any, list[Layer]], None]] = {
+RULES: dict[str, Callable[[str, Any, Draft], None]] = {
     "torch.nn.modules.linear.Linear spikingjelly.*.layer.*.Linear": _linear,
     "torch.nn.modules.conv.Conv[12]d spikingjelly.*.layer.*.Conv[12]d": _conv,
     "torch.nn.modules.batchnorm.BatchNorm[12]d spikingjelly.*.layer.*.BatchNorm[12]d"
-    " spikingjelly.*.layer.*.ThresholdDependentBatchNorm[12]d": _norm,
+    " spikingjelly.*.layer.*.ThresholdDependentBatchNorm[12]d": norm,
     "spikingjelly.*.neuron.*.LIFNode spikingjelly.*.neuron.*.IFNode spikingjelly.*.neuron.*.ParametricLIFNode"
-    " synaprune.models.lif.LIF": _neuron,
-    "torch.nn.modules.pooling.MaxPool[12]d spikingjelly.*.layer.*.MaxPool[12]d": _pool,
-    "torch.nn.modules.pooling.AvgPool[12]d spikingjelly.*.layer.*.AvgPool[12]d": _pool,
+    " synaprune.models.lif.LIF": lif,
+    "torch.nn.modules.pooling.MaxPool[12]d spikingjelly.*.layer.*.MaxPool[12]d": pool,
+    "torch.nn.modules.pooling.AvgPool[12]d spikingjelly.*.layer.*.AvgPool[12]d": pool,
+    "torch.nn.modules.pooling.Adaptive*Pool[12]d spikingjelly.*.layer.*.Adaptive*Pool[12]d": adaptive_pool,
+    "snntorch.*.Leaky": leaky,
+    "norse.torch.module.lif_box.LIFBoxCell": box,
     "torch.nn.modules.flatten.Flatten spikingjelly.*.layer.*.Flatten": _flatten,
     "spikingjelly.*.layer.*.VotingLayer": _vote,
     "torch.nn.modules.dropout.Dropout* spikingjelly.*.layer.*.Dropout*": _nothing,
@@ -245,18 +214,5 @@ RULES: dict[str, Callable[[str, Any, list[Layer]], None]] = {
 }
 
 
-def _require(name: str, what: str, value: Any, *allowed: Any) -> None:
-    if value not in allowed:
-        raise UsageError(f"the engine cannot run '{name}' with {what}={value!r}; it needs {what}={allowed[0]!r}")
-
-
-def _array(tensor: Tensor, dtype: type = np.float32) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy().astype(dtype)
-
-
 def _bias(module: Any) -> np.ndarray | None:
-    return None if module.bias is None else _array(module.bias)
-
-
-def _whole(numbers: int | Sequence[int], dims: int = 1) -> Shape:
-    return (numbers,) * dims if isinstance(numbers, int) else tuple(map(int, numbers))
+    return None if module.bias is None else array(module.bias)

@@ -153,7 +153,7 @@ def _address(array: np.ndarray) -> int:
 def _neuron(neuron: Neuron) -> _Neuron:
     tau = np.float32(neuron.tau if neuron.tau is not None else 1)
     exact = bool(np.frexp(tau)[0] == 0.5)  # a power of two: its reciprocal gives the same as division
-    reset = 0.0 if neuron.reset is None else neuron.reset
+    reset = neuron.taken if neuron.reset is None else neuron.reset
     leaky, soft = neuron.tau is not None, neuron.reset is None
     plain = leaky and exact and neuron.decay_input and not soft and reset == 0
     return _Neuron(leaky, neuron.decay_input, soft, exact, 1 / tau if exact else tau, neuron.threshold, reset, plain)

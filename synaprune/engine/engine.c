@@ -47,7 +47,7 @@ enum kind { PLACE, PLACE_BITS, SHIFT, GATHER, POOL_MAX, POOL_SUM, CONV, CONV_ANA
 
 struct neuron {
     int32_t leaky, decay_input, soft, by_product; /* by_product: 1 / tau is exact, so that no division is needed */
-    float tau, threshold, reset;
+    float tau, threshold, reset; /* reset: with soft, what a spike takes away */
     int32_t plain; /* leaky, decayed input, hard reset to 0, by_product: the papers' neuron, which has a way of its own */
 };
 
@@ -197,7 +197,7 @@ INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
         away = n->by_product ? mul(away, tau) : over(away, tau);
         *v = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
     }
-    return exceed(v, threshold, !plain && n->soft ? sub(*v, threshold) : rest);
+    return exceed(v, threshold, !plain && n->soft ? sub(*v, fill(n->reset)) : rest);
 }
 
 /* The n-th of so many equal shares of a count begins here. */

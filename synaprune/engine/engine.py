@@ -57,7 +57,9 @@ class Engine:
         self._lock = threading.Lock()
         self._shapes = dict(zip(map(id, network.layers), network.shapes()))
         self._neurons = [layer for layer in network.layers if isinstance(layer, Neuron)]
-        self._classes = network.outputs
+        self._classes = network.counted
+        self._tail = None if network.tail is None else network.tail.weight.dense().T
+        self._bias = np.float32(0) if network.tail is None or network.tail.bias is None else network.tail.bias
         self._axis = int(network.coding == "spikes")  # of the samples in the input
         self._size = prod(network.input_shape)
         self._known: set[Shape] = set()  # shapes of analog samples that were found to fit
@@ -76,7 +78,8 @@ class Engine:
     def __call__(self, x: Any) -> np.ndarray:
         """Show the samples `x`, `[N, *input_shape]` or trains `[T, N, *input_shape]`, to neurons at rest.
 
-        Return float32 `[N, classes]`: spikes per time step ("rate") or spikes ("count"), the mean over voters.
+        Return float32 `[N, classes]`: spikes per time step ("rate") or spikes ("count"), the mean over voters; or the
+        mean or sum of the currents of a last `Linear`.
 
         Raises:
             UsageError: `x` has another shape or type, or holds NaN, infinity or, in trains, other values than 0, 1.
@@ -88,7 +91,13 @@ class Engine:
         with self._lock:
             spikes = (self._run_torch if self._library is None else self._run)(x, votes)
             self._last = spikes, samples
-        return votes
+        return votes if self._tail is None else self._read_out(votes)
+
+    def _read_out(self, counts: np.ndarray) -> np.ndarray:
+        """Return the currents `[N, classes]` of the tail for the spikes that its inputs have counted."""
+        assert self._tail is not None
+        currents: np.ndarray = counts @ self._tail + self._bias * np.float32(self.network.T)
+        return currents / np.float32(self.network.T) if self.network.readout == "rate" else currents
 
     @property
     def spikes(self) -> dict[str, int]:

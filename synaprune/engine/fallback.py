@@ -20,7 +20,7 @@ def run(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     samples = x.shape[network.coding == "spikes"]
     values = torch.tensor(x).float().reshape(T * samples, *network.input_shape)
     spikes = []
-    for layer in network.layers:
+    for layer in network.spiking:
         if isinstance(layer, Neuron):
             current = values.reshape(T, samples, *values.shape[1:]).expand(network.T, samples, *values.shape[1:])
             trains = _fire(layer, current)
@@ -58,5 +58,5 @@ def _fire(neuron: Neuron, currents: Tensor) -> Tensor:
         else:
             h = v - (v - rest) / neuron.tau + x
         spikes.append((h >= neuron.threshold).to(h.dtype))
-        v = h - spikes[-1] * neuron.threshold if neuron.reset is None else torch.where(spikes[-1] > 0, rest, h)
+        v = h - spikes[-1] * neuron.taken if neuron.reset is None else torch.where(spikes[-1] > 0, rest, h)
     return torch.stack(spikes)

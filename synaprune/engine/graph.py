@@ -16,6 +16,7 @@ from synaprune.engine.layers import (
     LAYERS,
     AvgPool,
     Conv,
+    Flatten,
     Layer,
     Linear,
     MaxPool,
@@ -42,8 +43,8 @@ READOUTS = ("rate", "count")
 class Network:
     """A chain of layers, shown one input for `T` time steps.
 
-    Synapses (`Linear`, `Conv`) lead to a `Neuron`, with nothing between; the last layers are a `Neuron` and, if
-    wanted, a `Vote`.
+    Synapses (`Linear`, `Conv`) lead to a `Neuron`, with nothing between. Behind the last of these there may be a
+    `Vote`, or a `Linear` without neurons, which reads out its currents.
 
     Args:
         layers: in the order in which they act.
@@ -51,7 +52,8 @@ class Network:
         T: time steps of one presentation.
         coding: "static" shows `x` `[N, *input_shape]` at each step, so that the first current is computed once;
             "spikes" takes trains `x` `[T, N, *input_shape]` of 0 and 1.
-        readout: "rate" is the spikes of each output per time step, "count" the spikes themselves.
+        readout: "rate" is the spikes of each output per time step, "count" the spikes themselves; of a last `Linear`
+            without neurons, the mean and the sum of its currents over all time steps.
 
     Raises:
         UsageError: a number out of its range, or layers that do not fit one another.
@@ -90,7 +92,8 @@ class Network:
             after = self.layers[index + 1] if index + 1 < len(self.layers) else None
             if type(layer) not in LAYERS.values():
                 raise UsageError(f"{type(layer).__name__} is no layer that a network can hold")
-            if isinstance(layer, synaptic) and not isinstance(after, Neuron):
+            reads_out = isinstance(layer, Linear) and after is None and first < index
+            if isinstance(layer, synaptic) and not isinstance(after, Neuron) and not reads_out:
                 raise UsageError(f"{layer} must be followed by neurons, not by {after or 'the end'}")
             if isinstance(layer, Neuron) and not (index and isinstance(self.layers[index - 1], synaptic)):
                 raise UsageError(f"{layer} must follow a linear layer or a convolution")
@@ -102,8 +105,14 @@ class Network:
                 isinstance(x, AvgPool) for x in self.layers[max(0, index - 1) : index]
             ):
                 raise UsageError(f"{layer} takes spikes, not the averages of {self.layers[index - 1]}")
-        if not neurons or not all(isinstance(layer, Vote) for layer in self.layers[neurons[-1] + 1 :]):
-            raise UsageError("the last layer of a network must be neurons or a vote among them")
+        last = self.layers[neurons[-1] + 1 :] if neurons else self.layers
+        if not neurons or not (
+            all(isinstance(layer, Vote) for layer in last)
+            or (isinstance(last[-1], Linear) and all(isinstance(layer, Flatten) for layer in last[:-1]))
+        ):
+            raise UsageError(
+                "the last layer of a network must be neurons, a vote among them, or a Linear that reads them out"
+            )
 
     def _check_averages(self) -> None:
         top = 1  # spikes that a value may be the average of
@@ -127,6 +136,22 @@ class Network:
         return prod(list(self.shapes())[-1])
 
     @property
+    def tail(self) -> Linear | None:
+        """The last layer, if it has synapses and no neurons."""
+        last = self.layers[-1]
+        return last if isinstance(last, Linear) else None
+
+    @property
+    def spiking(self) -> tuple[Layer, ...]:
+        """All layers but the tail."""
+        return self.layers[:-1] if self.tail else self.layers
+
+    @property
+    def counted(self) -> int:
+        """Number of values that are counted for each sample: those of the read-out or, with a tail, what it reads."""
+        return self.outputs if self.tail is None else self.tail.weight.shape[1]
+
+    @property
     def group(self) -> int:
         """Output neurons that vote for one class."""
         last = self.layers[-1]
@@ -134,7 +159,9 @@ class Network:
 
     @property
     def unit(self) -> float:
-        """What the spikes for a class are divided by to read it out."""
+        """What the spikes for a class are divided by to read it out; with a tail, nothing."""
+        if self.tail:
+            return 1.0
         return float(self.group * (self.T if self.readout == "rate" else 1))
 
     @property
@@ -165,6 +192,8 @@ class Network:
                     arrays |= {f"{index}.positions": value.positions, f"{index}.values": value.values}
                 elif isinstance(value, np.ndarray):
                     arrays[f"{index}.{f.name}"] = value
+                elif f.name == "drop" and value is None:
+                    continue  # so that what needs none is read by older versions
                 elif f.name != "bias":
                     entry[f.name] = list(value) if isinstance(value, tuple) else value
             layers.append(entry)

@@ -189,7 +189,8 @@ class Neuron(Layer):
         leaky, undecayed input     h = v − (v − r) / tau + x
         not leaky (tau None)       h = v + x
 
-    It fires where h ≥ threshold; v is then the reset potential (hard) or, with `reset` None, h − threshold (soft).
+    It fires where h ≥ threshold; v is then the reset potential (hard) or, with `reset` None, h − drop (soft), where
+    `drop` is the threshold if it is None.
     """
 
     kind = "neuron"
@@ -197,10 +198,12 @@ class Neuron(Layer):
     threshold: float = field(default=1.0, kw_only=True)
     reset: float | None = field(default=0.0, kw_only=True)
     decay_input: bool = field(default=True, kw_only=True)
+    drop: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for what, number in (("tau", self.tau), ("threshold", self.threshold), ("reset", self.reset)):
+        named = {"tau": self.tau, "threshold": self.threshold, "reset": self.reset, "drop": self.drop}
+        for what, number in named.items():
             if number is None and what != "threshold":
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 3e38:
@@ -209,6 +212,13 @@ class Neuron(Layer):
             raise UsageError(f"tau of {self} must be at least 1, not {self.tau}")
         if not isinstance(self.decay_input, bool):
             raise UsageError(f"decay_input of {self} must be true or false, not {self.decay_input!r}")
+        if self.drop is not None and self.reset is not None:
+            raise UsageError(f"{self} has a drop, which belongs to a soft reset, and a reset potential; give one")
+
+    @property
+    def taken(self) -> float:
+        """What a spike takes from v with a soft reset."""
+        return self.threshold if self.drop is None else self.drop
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ class _Planner:
     def plan(self) -> Plan:
         shape = as_maps(self.network.input_shape)
         train = None if self.network.coding == "static" else self.place_bits(shape)
-        for index, (layer, out) in enumerate(zip(self.network.layers, map(as_maps, self.network.shapes()))):
+        for index, (layer, out) in enumerate(zip(self.network.spiking, map(as_maps, self.network.shapes()))):
             if isinstance(layer, Linear):
                 if self.lanes:
                     train = self.linear_lanes(index, layer, train)
@@ -258,10 +258,10 @@ class _Planner:
 
     def following(self, index: int) -> tuple[int, Layer | None]:
         """Return the layer at `index` and its place, passing over those that leave a train as it is."""
-        for place, layer in enumerate(self.network.layers[index:], index):
+        for place, layer in enumerate(self.network.spiking[index:], index):
             if not isinstance(layer, Neuron | Flatten):
                 return place, layer
-        return len(self.network.layers), None
+        return len(self.network.spiking), None
 
     def surrounded(self, index: int, train: Train) -> Train:
         """Place a train with the zeros around it that the layer at `index` reads as its padding."""

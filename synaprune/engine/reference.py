@@ -84,7 +84,7 @@ def _fire(neuron: Neuron, current: np.ndarray) -> np.ndarray:
         else:
             h = v - (v - rest) / np.float32(neuron.tau) + x
         spikes[t] = h >= threshold
-        v = np.where(spikes[t], h - threshold if neuron.reset is None else rest, h)
+        v = np.where(spikes[t], h - np.float32(neuron.taken) if neuron.reset is None else rest, h)
     return spikes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -25,7 +26,6 @@ from synaprune.optim.groups import (
     name_newcomers,
     own_values,
 )
-from synaprune.optim.quiet import quiet_step
 from synaprune.optim.surroundings import shield
 from synaprune.plain import plain
 
@@ -139,8 +139,7 @@ class LatentOptimizer(Optimizer):
     def _state_of(self, weight: Tensor, group: Group) -> State:
         """Return a rewired tensor's state; it starts when it is first needed, from the weights of that moment.
 
-        Until the next step it waits apart. A new optimizer that has only been looked at, or has drawn its synapses, has
-        no state then, as one of torch's has none: `torch.distributed.checkpoint` asks for that before it loads.
+        Until the next step it waits apart: `torch.distributed.checkpoint` asks that a new optimizer has no state.
         """
         state = self._known(weight)
         if state is None:
@@ -157,11 +156,6 @@ class LatentOptimizer(Optimizer):
     def _known(self, weight: Tensor) -> State | None:
         """Return a rewired tensor's state if it has begun."""
         return self.state.get(weight) or self._waiting.get(weight)
-
-    def _end_waiting(self) -> None:
-        """Make what has begun part of the state."""
-        self.state.update(self._waiting)
-        self._waiting.clear()
 
     def _start(self, weight: Tensor, group: Group, seed: int) -> State:
         """Return the latents of a tensor that joins."""
@@ -218,7 +212,8 @@ class LatentOptimizer(Optimizer):
         """
         loading.in_order(state_dict, self.param_groups)
         loading.check(state_dict, self.param_groups, self._name)
-        loading.check_whole(state_dict, self.param_groups, self._name, self._keys)
+        keys_of = partial(loading.keys_of, self._start, self._newborn)
+        loading.check_whole(state_dict, self.param_groups, self._name, keys_of)
         # What an older version did not know yet has the value it has here.
         state_dict["param_groups"] = [
             {**mine, **saved} for mine, saved in zip(self.param_groups, state_dict["param_groups"])
@@ -228,15 +223,6 @@ class LatentOptimizer(Optimizer):
             empty = [torch.empty(0, dtype=latents.latent_dtype(p), device=p.device) for p in group["params"]]
             self._stand_ins.update(zip(empty, group["params"]))
             group["params"] = empty
-
-    def _keys(self, group: Group) -> tuple[set[str], set[str]]:
-        """Return what the states of a group's tensors hold from the first step on: of ours, and of the base's."""
-        with shield():
-            tiny = torch.ones(2, 1, dtype=torch.float32, device="cpu").requires_grad_()
-            own = set(self._start(tiny, group, 0)) if group["rewire"] else set()
-            tiny.grad, base = torch.zeros_like(tiny), self._newborn(tiny, group)
-            quiet_step(base)
-        return own, set(base.state.get(tiny, {}))
 
     def _return_weights(self) -> dict[Tensor, Tensor]:
         weights: dict[Tensor, Tensor] = self.__dict__.pop("_stand_ins", {})

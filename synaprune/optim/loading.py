@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
-from synaprune.optim.groups import Group
+from synaprune.optim.groups import Group, State
+from synaprune.optim.quiet import quiet_step
+from synaprune.optim.surroundings import shield
 from synaprune.optim.threshold import LOWEST, PACE
 
-__all__ = ["check", "check_whole", "complete", "in_order"]
+__all__ = ["check", "check_whole", "complete", "in_order", "keys_of"]
 
 # What a state has held for some time only, with the value that says as little as its absence did; and by which tensor
 # a 1 is kept company.
@@ -105,6 +108,16 @@ def _with(members: list[str], saved: list[Group], names: list[Any]) -> Group:
         f"this optimizer state has no group of just {', '.join(members[:3])}{'…' if len(members) > 3 else ''}; load it "
         "into an optimizer with the groups that it was written with"
     )
+
+
+def keys_of(start: Callable[..., State], newborn: Callable[..., Optimizer], group: Group) -> tuple[set[str], set[str]]:
+    """Return what the states of a group's tensors hold from the first step on: of ours, and of the base's."""
+    with shield():
+        tiny = torch.ones(2, 1, dtype=torch.float32, device="cpu").requires_grad_()
+        own = set(start(tiny, group, 0)) if group["rewire"] else set()
+        tiny.grad, base = torch.zeros_like(tiny), newborn(tiny, group)
+        quiet_step(base)
+    return own, set(base.state.get(tiny, {}))
 
 
 def check_whole(

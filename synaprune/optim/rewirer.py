@@ -227,6 +227,11 @@ class Rewirer(Inspection):
         self._written.clear()
         self._put(self._begun())
 
+    def _end_waiting(self) -> None:
+        """Make what has begun part of the state."""
+        self.state.update(self._waiting)
+        self._waiting.clear()
+
     def _begun(self) -> list[Row]:
         """Return the tensors that learn and have latents."""
         rows = [(group, weight, self._known(weight)) for group, weight in self._rewired() if weight.requires_grad]
