@@ -110,10 +110,12 @@ def _with(members: list[str], saved: list[Group], names: list[Any]) -> Group:
     )
 
 
-def keys_of(start: Callable[..., State], newborn: Callable[..., Optimizer], group: Group) -> tuple[set[str], set[str]]:
-    """Return what the states of a group's tensors hold from the first step on: of ours, and of the base's."""
+def keys_of(
+    start: Callable[..., State], newborn: Callable[..., Optimizer], group: Group, dims: int
+) -> tuple[set[str], set[str]]:
+    """Return what the state of a tensor holds from the first step on: of ours, and of the base's."""
     with shield():
-        tiny = torch.ones(2, 1, dtype=torch.float32, device="cpu").requires_grad_()
+        tiny = torch.ones((2,) * dims, dtype=torch.float32, device="cpu").requires_grad_()
         own = set(start(tiny, group, 0)) if group["rewire"] else set()
         tiny.grad, base = torch.zeros_like(tiny), newborn(tiny, group)
         quiet_step(base)
@@ -124,20 +126,23 @@ def check_whole(
     state_dict: dict[str, Any],
     groups: list[Group],
     name: Callable[[Tensor], str],
-    keys: Callable[[Group], tuple[set[str], set[str]]],
+    keys: Callable[[Group, int], tuple[set[str], set[str]]],
 ) -> None:
     """Refuse a state of which a part has been lost, and add what an older version did not write; in place.
 
     Raises:
         UsageError: naming the tensor and what is missing of its state.
     """
-    known: dict[int, tuple[set[str], set[str]]] = {}
+    known: dict[tuple[int, int], tuple[set[str], set[str]]] = {}
     weights = [(weight, group) for group in groups for weight in group["params"]]
     for index, state in state_dict["state"].items():
         if index not in range(len(weights)) or not state:
             continue
         weight, group = weights[index]
-        own, base = known.setdefault(id(group), keys(group) if id(group) not in known else (set(), set()))
+        kind = id(group), weight.ndim
+        if kind not in known:
+            known[kind] = keys(group, weight.ndim)
+        own, base = known[kind]
         if group["rewire"]:
             state = state_dict["state"][index] = _up_to_date(state, own)
             missing = {key for key in own if key not in state} | {

@@ -96,3 +96,9 @@ def idle(**options):
         "static": {"sparsity": 0.0},
     }
     return {name: {**own.get(name, none), **options} for name in METHODS}
+
+
+def state_of(optimizer, weight):
+    """Return the state of a tensor, also before the first step, until when it waits apart."""
+    optimizer.state_dict()
+    return optimizer.state[weight]

@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from common import BASES, model, same, train
+from common import BASES, model, same, state_of, train
 from torch import nn
 
 from synaprune.errors import UsageError
@@ -51,7 +51,7 @@ def test_equals_plain_twin_over_300_steps(base, options, direction):
     generate = torch.Generator().manual_seed(7)
     weight = nn.Parameter(0.05 * torch.randn(12, 10, generator=generate, dtype=torch.float64))
     optimizer = DeepR([weight], lr=1e-3, sparsity=0.8, alpha=0.2, temperature=1e-4, base=base, seed=5, **options)
-    sign, clock = optimizer.state[weight]["sign"].clone(), 0
+    sign, clock = state_of(optimizer, weight)["sign"].clone(), 0
 
     def choose(dormant, missing):
         return dormant[lots(5, clock, BIRTHS).choice(len(dormant), missing, replace=False)]
@@ -74,7 +74,7 @@ def test_equals_plain_twin_over_300_steps(base, options, direction):
 @pytest.mark.parametrize("base", [SGD, torch.optim.Adam])
 def test_a_newborn_moves_at_the_next_step(base):
     weight, optimizer = tensors([0.05, 0.05, -0.05, 0.05], base=base)
-    existed, sign = weight != 0, optimizer.state[weight]["sign"]
+    existed, sign = weight != 0, state_of(optimizer, weight)["sign"]
     step(optimizer, 10.0 * sign)  # all that exist fall below 0
     newborn = weight != 0
     assert newborn.sum() == 2
@@ -102,7 +102,7 @@ def test_a_newborn_does_not_inherit_the_moments_of_its_past():
     for _ in range(20):
         step(optimizer, torch.randn(40))
         born = weight.abs() == TINY
-        moments = optimizer.state[weight]["base"]
+        moments = state_of(optimizer, weight)["base"]
         assert not moments["exp_avg"][born].any()
         assert not moments["exp_avg_sq"][born].any()
         assert moments["exp_avg"][weight.abs() > TINY].all()
@@ -122,7 +122,7 @@ def test_the_base_begins_anew_with_a_newborn(base, options, moment, first):
     step(optimizer, torch.randn(40))
     born = weight.abs() == TINY
     assert 0 < born.sum() <= 20
-    values = optimizer.state[weight]["base"][moment]
+    values = state_of(optimizer, weight)["base"][moment]
     assert (values[born] == torch.tensor(first)).all()
     assert (values != torch.tensor(first)).any()
 
@@ -264,7 +264,7 @@ def test_no_latent_becomes_denormal():
     weight, optimizer = tensors(torch.full((200,), 1e-3), base=torch.optim.AdamW, weight_decay=5.0, lr=0.1)
     for _ in range(300):  # halves whatever exists at every step
         step(optimizer, 0.0)
-        latent = optimizer.state[weight]["latent"]
+        latent = state_of(optimizer, weight)["latent"]
         assert (latent.abs()[latent != 0] >= TINY).all()
         assert torch.count_nonzero(weight) == 100
 
@@ -278,7 +278,7 @@ def test_begins_sparse_with_the_weights_there_were():
     active = weight != 0
     assert active.sum() == 200
     torch.testing.assert_close(weight[active], start[active] * 10**0.5)
-    signs = optimizer.state[weight]["sign"]
+    signs = state_of(optimizer, weight)["sign"]
     assert 0.45 < (signs == start.sign())[~active].double().mean() < 0.55  # drawn, not taken over
     plain, _ = tensors(start, sparsity=0.9)
     assert torch.equal(plain[active], start[active])

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from common import state_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -56,7 +57,7 @@ def test_redefined_gradient_is_the_true_one_where_the_synapse_exists():
         net.loss(weights, x, target).backward()
         optimizer.step()
     thetas = [optimizer.theta(w).requires_grad_() for w in weights]
-    signs = [optimizer.state[w]["sign"] for w in weights]
+    signs = [state_of(optimizer, w)["sign"] for w in weights]
     assert 0.2 < optimizer.connectivity() < 0.9
 
     true = torch.autograd.grad(net.loss([s * torch.relu(theta) for s, theta in zip(signs, thetas)], x, target), thetas)
@@ -145,7 +146,7 @@ def test_pruned_network_keeps_its_connectivity_but_for_births_with_cause():
     for _ in range(12):
         # Noise calls nobody; one absent synapse is called for at every step.
         weight.grad = torch.randn(100, 100, generator=generator)
-        weight.grad[called] = -10.0 * optimizer.state[weight]["sign"][called]
+        weight.grad[called] = -10.0 * state_of(optimizer, weight)["sign"][called]
         optimizer.step()
     newborn = (weight != 0) & ~before
     assert newborn[called]
@@ -192,7 +193,7 @@ def test_frozen_topology_keeps_absent_synapses_absent():
     optimizer = GradR([weight], lr=0.1, alpha=1.0, base=torch.optim.SGD, margin=0.05)
     optimizer.freeze_topology()
     for _ in range(5):
-        sign = optimizer.state[weight]["sign"] if optimizer.state else torch.ones(4)
+        sign = state_of(optimizer, weight)["sign"]
         weight.grad = -sign.clone()
         optimizer.step()
     torch.testing.assert_close(weight.tolist(), [0.0, 1.5, -1.5, 0.0])  # trained, without the prior's drift
@@ -222,7 +223,7 @@ def test_weights_are_a_function_of_the_latents(alpha, sparsity, lr, seed, base):
     for _ in range(6):
         weight.grad = torch.randn(5, 7, generator=generator)
         optimizer.step()
-        state = optimizer.state[weight]
+        state = state_of(optimizer, weight)
         sign = state["sign"].clone() if sign is None else sign
         assert torch.equal(state["sign"], sign)
         assert abs(state["offset"]) < 2.0**-10
@@ -318,7 +319,7 @@ def test_lower_bound_holds():
         push = torch.ones(50) if n % 3 else torch.randn(50, generator=generator)
         weight.grad = push * 10.0 ** (4 * torch.rand((), generator=generator) - 2)
         optimizer.step()
-        assert optimizer.state[weight]["lowest"] <= optimizer.theta(weight).min() + 1e-6
+        assert state_of(optimizer, weight)["lowest"] <= optimizer.theta(weight).min() + 1e-6
 
 
 @pytest.mark.parametrize("alpha", [np.float32(0.5), torch.tensor(0.5), 0.5])

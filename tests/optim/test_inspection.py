@@ -15,7 +15,8 @@ def test_turnover_counts_deaths_and_births():
     optimizer = GradR([("fc", weight)], lr=1.0, alpha=0.0, base=torch.optim.SGD, margin=0.5)
     assert optimizer.turnover() == {"fc": (0, 0)}
     optimizer.theta(weight)
-    weight.grad = torch.tensor([2.0, 0.0, -optimizer.state[weight]["sign"][2].item(), 0.0])
+    sign = optimizer.state_dict()["state"][0]["sign"]
+    weight.grad = torch.tensor([2.0, 0.0, -sign[2].item(), 0.0])
     optimizer.step()
     assert optimizer.turnover() == {"fc": (1, 1)}
     assert optimizer.turnover() == {"fc": (0, 0)}

@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from common import model, same, train
+from common import model, same, state_of, train
 from torch import nn
 
 from synaprune.errors import UsageError
@@ -39,7 +39,7 @@ def test_equals_plain_twin_over_300_steps(base, options, direction, kind):
     weight = nn.Parameter(0.05 * torch.randn(12, 10, generator=generate, dtype=torch.float64))
     settings = {"alpha": 0.1, "temperature": 1e-3, "noise": kind, "seed": 5, **options}
     optimizer = SoftDeepR([weight], lr=1e-2, sparsity=0.7, base=base, **settings)
-    theta, sign = optimizer.theta(weight), optimizer.state[weight]["sign"].clone()
+    theta, sign = optimizer.theta(weight), state_of(optimizer, weight)["sign"].clone()
     twin = reference.SoftDeepR(theta, sign, 1e-2, 0.1, 1e-3, 0.3, direction())
     turned = 0
     for n in range(1, 301):
@@ -97,7 +97,7 @@ def test_gradient_and_penalty_reach_only_what_exists_and_momentum_carries_nothin
     options = {"momentum": 0.9} if base is SGD else {}
     weight, optimizer = one(torch.full((300,), 0.05), base=base, lr=1e-3, temperature=1e-9, alpha=1e-6, **options)
     theta = optimizer.theta(weight)
-    sign, noise = optimizer.state[weight]["sign"], 6 * (2e-3 * 1e-9) ** 0.5
+    sign, noise = state_of(optimizer, weight)["sign"], 6 * (2e-3 * 1e-9) ** 0.5
     for _ in range(100):  # everything that exists is pushed down
         step(weight, optimizer, 5.0 * sign)
         before, theta = theta, optimizer.theta(weight)
@@ -109,7 +109,7 @@ def test_gradient_and_penalty_reach_only_what_exists_and_momentum_carries_nothin
 
 def test_a_synapse_that_noise_brings_back_learns_at_the_next_step():
     weight, optimizer = one(torch.full((1000,), 0.5), lr=1e-2)
-    sign, absent = optimizer.state[weight]["sign"].clone(), weight == 0
+    sign, absent = state_of(optimizer, weight)["sign"].clone(), weight == 0
     step(weight, optimizer, 0.0)
     newborn = absent & (weight != 0)
     assert newborn.sum() > 10
@@ -138,7 +138,7 @@ def test_layers_have_their_own_floors():
     optimizer = SoftDeepR([small, large], sparsity=0.9, alpha=1e-2, temperature=1e-4)
     for weight in (small, large):
         p = {200: 0.4333, 5000: 0.0867}[weight.numel()]  # in proportion to 30/200 and 150/5000
-        assert optimizer.state[weight]["offset"] == pytest.approx(1e-2 * (1 - p) / p, rel=0.02)
+        assert state_of(optimizer, weight)["offset"] == pytest.approx(1e-2 * (1 - p) / p, rel=0.02)
 
 
 def test_a_changed_option_moves_the_floor_and_no_theta():
@@ -159,7 +159,7 @@ def test_nothing_becomes_denormal(base):
     step(weight, optimizer, torch.randn(2000))
     for _ in range(200):
         step(weight, optimizer, 0.0)
-        state = optimizer.state[weight]
+        state = state_of(optimizer, weight)
         for values in (state["latent"], *(value for value in state["base"].values() if value.ndim)):
             assert (values.abs()[values != 0] > 2.0**-126).all()
     assert not any(value.any() for value in state["base"].values() if value.ndim)
@@ -207,7 +207,7 @@ def test_the_compiled_motion_is_the_eager_one(kind):
         one, other = (net.get_parameter(name) for net in nets)
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
         assert 0 < torch.count_nonzero(one) < one.numel()
-    assert optimizer.state[nets[1][4].weight]["sign"].dtype == torch.int8
+    assert state_of(optimizer, nets[1][4].weight)["sign"].dtype == torch.int8
 
 
 def test_weights_written_by_others_are_taken_over():
