@@ -21,7 +21,19 @@ from typing import Any
 
 from synaprune.errors import UsageError, short
 
-__all__ = ["Fault", "Malformed", "content", "decoded", "from_json", "from_toml", "line_of", "lines", "misfit", "named"]
+__all__ = [
+    "Fault",
+    "Malformed",
+    "check_regular",
+    "content",
+    "decoded",
+    "from_json",
+    "from_toml",
+    "line_of",
+    "lines",
+    "misfit",
+    "named",
+]
 
 MIB = 2**20
 DEEPEST = 64  # levels of lists and tables
@@ -64,11 +76,11 @@ def content(path: Path, most: int = 16 * MIB) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        Fault: it is no regular file but a folder, a pipe or a device; or it is larger than `most` bytes.
+        Fault: it is no regular file but a folder, a pipe, a device or a link to nowhere; or it is larger than `most`.
         OSError: there is none, or it cannot be read.
 
     """
-    _check_regular(path)
+    check_regular(path)
     with path.open("rb") as file:
         found = file.read(most + 1)
     if len(found) > most:
@@ -78,7 +90,7 @@ def content(path: Path, most: int = 16 * MIB) -> bytes:
 
 def lines(path: Path, longest: int = MIB) -> Iterator[bytes]:
     """Yield the lines of a file, each with its end; raises as `content`, and where one is too long."""
-    _check_regular(path)
+    check_regular(path)
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(longest + 1), b""), 1):
             if len(line) > longest:
@@ -151,8 +163,20 @@ def line_of(source: str, name: str, table: int = 0) -> str:
     return ""
 
 
-def _check_regular(path: Path) -> None:
-    mode = path.stat().st_mode
+def check_regular(path: Path) -> None:
+    """Check that a path is a file that ends: opening a pipe would wait for a writer.
+
+    Raises:
+        Fault: it is a folder, a pipe, a device, or a link that leads to nothing.
+        OSError: there is nothing, or it cannot be looked at.
+
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise Fault("is a link to nowhere") from error
+        raise
     if stat.S_ISDIR(mode):
         raise Fault("is a folder, not a file")
     if not stat.S_ISREG(mode):

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from synaprune.errors import short
 from synaprune.reading import Fault, misfit
 
-__all__ = ["ANYTHING", "LARGE", "TEXT", "TRUTH", "Form", "List", "Maybe", "Number", "Record", "Table", "loose"]
+__all__ = ["ANYTHING", "LARGE", "TEXT", "TRUTH", "Form", "Kind", "List", "Maybe", "Number", "Record", "Table", "loose"]
 
 LARGE = 1e30  # whose squares and sums are finite still
 F = TypeVar("F", bound="Form")

@@ -28,10 +28,11 @@ import safetensors
 from synaprune import __version__
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import Conv, Linear, check_sizes
-from synaprune.errors import UsageError
+from synaprune.errors import UsageError, short
 from synaprune.export import rice
 from synaprune.export.values import check, from_stored, to_stored
 from synaprune.files import check_place, readable, replacing
+from synaprune.reading import from_json
 from synaprune.tensorfile import Stored, checksum
 from synaprune.tensorfile import write as write_tensors
 
@@ -154,14 +155,14 @@ def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
         # safetensors itself says of every file that cannot be opened that it is not there.
         with readable(path) as name, safetensors.safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
-            header = json.loads(metadata["synaprune"])
+            header = from_json(metadata["synaprune"])
             if header["format"] == FORMAT and "state" not in header:
                 arrays = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(f"'{path}' is no sparse file of synaprune, or is cut short; {REMEDY}") from error
     if header["format"] != FORMAT:
         raise UsageError(
-            f"'{path}' has format {header['format']!s:.20}, this version of synaprune reads {FORMAT};"
+            f"'{path}' has format {short(header['format'])}, this version of synaprune reads {FORMAT};"
             " use the version that wrote it"
         )
     if "state" in header:

@@ -45,7 +45,7 @@ def comparison_page(paths: Iterable[str | os.PathLike[str]], show: Sequence[str]
     """Return the page that compares runs, results and folders of them; arguments and errors as of `comparison`."""
     records, figures, missing = comparison(paths, show, axis)
     points = len({record.point for record in records})
-    title = f"{records[0].settings['task']}: {_count(points, 'point')}, {_count(len(records), 'run')}"
+    title = f"{records[0].settings.get('task', 'networks')}: {_count(points, 'point')}, {_count(len(records), 'run')}"
     part = part_of(records[0].metrics)
     by_budget, looks, front = pivot(records), figures[0].looks, figures[0].front
     costs = {figure.option: figure.option for figure in figures if figure.option}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, BinaryIO
 
 from synaprune.errors import UsageError
+from synaprune.reading import Fault, Malformed, check_regular, named
 from synaprune.report.histograms import Histograms
-from synaprune.report.names import part_of
-from synaprune.train.run import Run
+from synaprune.train.forms import epoch_of
+from synaprune.train.run import LONGEST, REMEDY, Run
 
 __all__ = ["KEPT", "Course"]
 
 KEPT = 512  # epochs at most, and the newest: a figure is no wider than that
 BLOCK = 1 << 20  # bytes read at a time
-LONGEST = 1 << 24  # bytes of a line: a network of a thousand layers needs a hundredth of it
-MANY = 1 << 63  # no count is as large
 TAIL = 64  # bytes before those not yet read, by which a file is known again
 
 
@@ -53,10 +51,13 @@ class Course:
         it has one.
 
         Raises:
-            UsageError: a line is damaged, missing, or of another shape; as long as the file stays as it is.
+            UsageError: a line is damaged, missing, or of another form, as long as the file stays as it is; or it is no
+                file.
 
         """
         try:
+            with named(f"'{self.run.metrics_path}'", REMEDY):
+                check_regular(self.run.metrics_path)
             file = self.run.metrics_path.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             had = self.finished > 0
@@ -84,7 +85,7 @@ class Course:
         self._rest = b""  # a line without its end
         self._tail = b""
         self._seen = None
-        self._unread = b""  # the newest line, if it was counted only
+        self._unread: list[bytes] = []  # the newest line and the one before it, if they were counted only
         self._torn = False  # the newest line is none, which only a last one may be
         self._damage = ""  # in words, after which no line is read
 
@@ -123,25 +124,22 @@ class Course:
             self._find_damage(number)
             return
         kept = (number - 1) % self._stride == 0
-        if not kept and not whole and line.startswith(b'{"epoch": %d,' % number) and line.endswith(b"}"):
-            self.finished, self._unread = number, line
+        if not kept and not whole and _seems_whole(line, number):
+            self.finished, self._unread = number, [*self._unread[-1:], line]
             return
         try:
-            metrics = json.loads(line)
-        except (ValueError, RecursionError):
+            metrics = epoch_of(line, number)
+        except Malformed:
             self._take_unread()
             if self._torn:
                 self._find_damage(self.finished + 1)
             self._torn = True
             return
-        self._unread = b""
-        if not isinstance(metrics, dict) or metrics.get("epoch") != number:
-            self._find_damage(number)
+        except Fault as fault:
+            self._take_unread()
+            self._find_damage(number, str(fault))
             return
-        odd = _odd(metrics)
-        if odd:
-            self._find_damage(number, f"has no {odd} that can be shown")
-            return
+        self._unread = []
         self.finished, self._newest = number, metrics
         if kept:
             self._kept.append(metrics)
@@ -150,39 +148,20 @@ class Course:
                 self._kept = self._kept[::2]
 
     def _take_unread(self) -> None:
-        """Take what was counted only: the newest epoch is shown whole."""
+        """Take what was counted only: the newest epoch is shown whole, and the one before it if its line is torn."""
         if self._unread and not self._damage:
-            line, self._unread = self._unread, b""
-            self.finished -= 1
-            self._take(line, whole=True)
+            lines, self._unread = self._unread, []
+            self.finished -= len(lines)
+            for line in lines:
+                self._take(line, whole=True)
 
-    def _find_damage(self, number: int, what: str = "") -> None:
+    def _find_damage(self, number: int, fault: str = "") -> None:
         """Keep in words what is wrong with a line, unless one before it was."""
-        what = what or f"does not hold the metrics of epoch {number}"
-        self._damage = self._damage or (
-            f"'{self.run.metrics_path}' is damaged: line {number} {what}; mend it, or train anew in another folder"
-        )
+        fault = fault or f"is damaged: line {number} does not hold the metrics of epoch {number}"
+        self._damage = self._damage or f"'{self.run.metrics_path}' {fault}; {REMEDY}"
 
 
-def _odd(metrics: dict[str, Any]) -> str:
-    """Return the first figure that is shown of an epoch and is not there; of what may be absent, that is no number."""
-    part = f"{part_of(metrics)}_accuracy"
-    wanted = [(key, metrics.get(key)) for key in ("connectivity", part)]
-    wanted += [
-        (key, metrics[key]) for key in ("loss", "train_accuracy", "pruned", "regrown", "seconds") if key in metrics
-    ]
-    for group, keys in (("layers", ("connectivity", "left", "synapses")), ("neurons", ("rate", "silent", "neurons"))):
-        members = metrics.get(group, {} if group == "neurons" else None)
-        if not isinstance(members, dict) or (group == "layers" and not members):
-            return group
-        for name, member in members.items():
-            figures = member if isinstance(member, dict) else {}
-            wanted += [(f"{key} of {name[:40]}", figures.get(key)) for key in keys]
-            if figures.get(keys[-1]) == 0:  # what the others are shares of
-                return f"{keys[-1]} of {name[:40]}"
-    return next((key for key, value in wanted if not _number(value)), "")
-
-
-def _number(value: Any) -> bool:
-    """Tell whether a value is a number; one that is not finite is what diverged training leaves."""
-    return isinstance(value, float) or (type(value) is int and abs(value) < MANY)
+def _seems_whole(line: bytes, number: int) -> bool:
+    """Whether a line begins as that of an epoch and does end: one that was cut lacks a bracket, whatever follows."""
+    whole = line.startswith(b'{"epoch": %d,' % number) and line.endswith(b"}")
+    return whole and line.count(b"{") == line.count(b"}")

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
-from synaprune.report.names import method_name
+from synaprune.report.names import method_name, part_of
 from synaprune.terminal import safe
 from synaprune.train.run import Run
 
@@ -51,11 +51,11 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
 
     """
     run = Run(folder)
-    settings, epochs = run.settings(), run.metrics()
+    settings, epochs = run.settings(), run.epochs()
     if not epochs:
         raise UsageError(f"'{run.folder}' has no finished epoch to draw")
-    part = "validation" if settings.holdout else "test"
     last = epochs[-1]
+    part = part_of(last)
     path = run.folder / "training.png"
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 8.5), dpi=144, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
@@ -87,7 +87,7 @@ def training_figure(folder: str | os.PathLike[str]) -> Path:
 def _accuracy(axes: Axes, epochs: list[dict[str, Any]], part: str) -> None:
     """Draw training and test accuracy; early epochs that would flatten the rest may leave the picture."""
     x = [line["epoch"] for line in epochs]
-    train, test = ([line[f"{name}_accuracy"] for line in epochs] for name in ("train", part))
+    train, test = ([line.get(f"{name}_accuracy", float("nan")) for line in epochs] for name in ("train", part))
     axes.plot(x, train, color=ORANGE, label="training", linewidth=1.5)
     axes.plot(x, test, color=BLUE, label=part)
     axes.plot(x[-1:], test[-1:], "o", color=BLUE, clip_on=False)
@@ -102,7 +102,7 @@ def _connectivity(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     """Draw the share of synapses that exist, in all and per layer, on a logarithmic axis."""
     x = [line["epoch"] for line in epochs]
     for index, name in enumerate(epochs[-1]["layers"]):
-        y = [line["layers"][name]["connectivity"] or float("nan") for line in epochs]
+        y = [line["layers"].get(name, {}).get("connectivity") or float("nan") for line in epochs]
         axes.plot(x, y, color=LAYERS[index % len(LAYERS)], linewidth=1.5, label=safe(name))
     total = [line["connectivity"] or float("nan") for line in epochs]
     axes.plot(x, total, color=BLUE, label="all")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from synaprune.errors import UsageError
+from synaprune.reading import named
 from synaprune.report.names import along, asked_for, has_budget, labels, method_name, part_of
 from synaprune.train import results
-from synaprune.train.run import Run
+from synaprune.train.forms import judged
+from synaprune.train.run import REMEDY, Run
 
 __all__ = ["Record", "gather", "group_names", "is_run", "one_curve"]
 
@@ -168,7 +170,7 @@ def _records(path: Path) -> Iterator[Record | str]:
     if is_run(path):
         yield _of_run(Run(path))
         return
-    if path.is_file():
+    if path.is_file() or (path.is_symlink() and not path.exists()):
         yield _of_result(path)
         return
     if not path.is_dir():
@@ -184,13 +186,15 @@ def _records(path: Path) -> Iterator[Record | str]:
 
 
 def _of_run(run: Run) -> Record | str:
-    settings, epochs = run.settings().to_mapping(), run.metrics()
+    settings, epochs = run.settings().to_mapping(), run.epochs()
     if not epochs:
         return f"'{run.folder}' has no finished epoch to report."
     metrics = epochs[-1] | (run.evaluation(len(epochs)) or {})
+    with named(f"'{run.metrics_path}'", REMEDY):
+        judged(metrics)
     name = run.folder.resolve().name
     given, of_sweep, _ = name.rpartition(f"-seed{settings['seed']}")
-    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
+    seconds = sum(epoch["seconds"] for epoch in epochs)
     sweep = run.folder.resolve().parent.name
     machine = run.header().get("machine") or {}
     return Record(name, settings, metrics, seconds, epochs, given if of_sweep else "", sweep, machine)
@@ -198,11 +202,9 @@ def _of_run(run: Run) -> Record | str:
 
 def _of_result(path: Path) -> Record:
     result = results.load(path)
-    part = f"{part_of(result['metrics'])}_accuracy"
-    for key in (part, "connectivity"):
-        if not isinstance(result["metrics"].get(key), int | float):
-            raise UsageError(f"result '{path}' is damaged: its metrics hold no {key}; have the sweep make it anew")
-    given, sweep = str(result["point"]), str(result.get("sweep") or path.resolve().parent.name)
+    with named(f"result '{path}' is damaged: it", results.REMEDY):
+        judged(result["metrics"], ("metrics",))
+    given, sweep = result["point"], result.get("sweep") or path.resolve().parent.name
     return Record(
         path.stem, result["settings"], result["metrics"], result["seconds"], given=given, sweep=sweep,
         machine=result.get("machine") or {},

@@ -34,9 +34,9 @@ def run_figures(run: Run, course: Course | None = None) -> tuple[list[Figure], l
     if course is None:
         course = Course(run)
         course.follow()
-    settings, epochs = run.header()["settings"], course.epochs
+    settings, epochs = run.settings().to_mapping(), course.epochs
     figures, missing = _over_epochs(epochs), []
-    if course.finished < settings.get("epochs", 0):
+    if course.finished < settings["epochs"]:
         missing.append(
             f"The run is not finished: {course.finished} of {settings['epochs']} epochs are there; "
             "`synaprune train … --resume` goes on."

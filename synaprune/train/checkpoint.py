@@ -16,8 +16,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from synaprune.errors import UsageError
+from synaprune.errors import UsageError, short
 from synaprune.files import readable, replacing
+from synaprune.reading import Fault, check_regular, from_json
 from synaprune.tensorfile import Stored, checksum, write
 from synaprune.train.memory import memory_for
 
@@ -134,12 +135,13 @@ def save(state: Mapping[str, Any], path: Path, previous: Path | None = None) -> 
             write(file, content, metadata)
 
 
-def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
+def load(path: Path, only: Callable[[str], bool] | None = None) -> dict[str, Any]:
     """Return the nested state that `save` wrote, its tensors on the CPU.
 
     Args:
         path: of the file.
-        only: which tensors to return, by path such as `model/fc1.weight`; others are None, and take no memory.
+        only: which tensors to return, by path such as `model/fc1.weight`, if not all; others are None, and take no
+            memory.
 
     Raises:
         DamagedError: a missing, truncated, changed or foreign file. Where an older version has written no checksum,
@@ -152,14 +154,16 @@ def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[st
         with memory_for(f"the checkpoint '{path}'"):
             metadata, tensors, found = _read(path, only)
         text = metadata["synaprune"]
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DamagedError(f"there is no checkpoint '{path}'") from error
+    except Fault as fault:
+        raise DamagedError(f"there is no checkpoint '{path}': it {fault}") from fault
     except NOT_OURS as error:
         raise DamagedError(f"'{path}' is no checkpoint of synaprune, or is cut short") from error
     if metadata.get(SUM, found) != found:
         raise DamagedError(f"checkpoint '{path}' is damaged: its checksum is another")
     try:
-        header = json.loads(text)
+        header = from_json(text)
         if header["format"] == FORMAT and metadata.keys() <= {"synaprune", SUM}:  # none hides behind a damaged key
             return dict(unpack(header["state"], tensors))
     except NOT_OURS as error:
@@ -167,21 +171,22 @@ def load(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[st
     if header["format"] == FORMAT:
         raise DamagedError(f"checkpoint '{path}' is damaged: its header is another")
     raise UsageError(
-        f"checkpoint '{path}' has format {header['format']}, this version of synaprune reads {FORMAT};"
+        f"checkpoint '{path}' has format {short(header['format'])}, this version of synaprune reads {FORMAT};"
         " use the version that wrote it"
     )
 
 
-def _read(path: Path, only: Callable[[str], bool]) -> tuple[dict[str, str], dict[str, torch.Tensor | None], str]:
+def _read(path: Path, only: Callable[[str], bool] | None) -> tuple[dict[str, str], dict[str, torch.Tensor | None], str]:
     """Return the texts and tensors of a file, and the checksum that they have."""
     tensors: dict[str, torch.Tensor | None] = {}
 
     def parts() -> Iterator[tuple[str, Any]]:
         for name in sorted(file.keys()):
             tensor = file.get_tensor(name)
-            tensors[name] = tensor if only(name) else None
+            tensors[name] = tensor if only is None or only(name) else None
             yield _part(name, tensor)
 
+    check_regular(path)
     # safetensors itself says of every file that cannot be opened that it is not there.
     with readable(path) as name, safetensors.safe_open(name, framework="pt") as file:
         metadata = file.metadata() or {}

@@ -61,13 +61,15 @@ def export(
     """
     check(values)
     run = Run(folder)
-    state, lines = run.state(), run.metrics()
+    state, lines = run.state(), run.epochs()
     source, epoch = run.checkpoint_path, state["epoch"]
     settings = Settings.from_mapping(state["settings"], source=f"'{source}'")
     if not 1 <= epoch <= len(lines):
         raise UsageError(f"'{run.metrics_path}' has no line of epoch {epoch}, of which the checkpoint is; restore it")
     part = "validation" if settings.holdout else "test"
-    before = lines[epoch - 1][f"{part}_accuracy"]
+    before = lines[epoch - 1].get(f"{part}_accuracy")
+    if before is None:
+        raise UsageError(f"'{run.metrics_path}' has no {part} accuracy of epoch {epoch}; restore it")
     path = run.folder / f"sparse-{values}.safetensors" if path is None else Path(path)
     cpu = torch.device("cpu")
     with build.environment(dataclasses.replace(settings, device="cpu"), cpu):

@@ -176,7 +176,7 @@ def _begin(settings: Settings, run: Run, resume: bool, command: Sequence[str], n
 
 def _saved(settings: Settings, run: Run, network: nn.Module) -> tuple[dict[str, Any], checkpoint.DamagedError | None]:
     """Return the newest whole state of a run, epoch 0 if it ended in its first, and what is wrong with a newer one."""
-    lines = len(run.metrics())
+    lines = len(run.epochs())
     if not run.checkpoint_path.exists() and not run.previous_path.exists():
         if lines <= 1:
             return {"epoch": 0}, None
@@ -217,6 +217,6 @@ def _refuse_other_settings(settings: Settings, before: Settings, source: Path) -
     if name is not None:
         old, new = getattr(before, name), getattr(settings, name)
         raise UsageError(
-            f"'{source}' was trained with {name} = {old}, not {new}; resume it with the same settings,"
+            f"'{source}' was trained with {name} = {old!s:.60}, not {new!s:.60}; resume it with the same settings,"
             " or give another folder with --out"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
+from synaprune.reading import content, from_json, named
 from synaprune.terminal import safe
+from synaprune.train.forms import RESULT
 
 __all__ = ["FIGURES", "NOTE", "Estimate", "Row", "cells", "estimate", "load", "markdown", "read", "summary", "table"]
 
@@ -25,6 +26,7 @@ FIGURES = {
     "SOPs": ("operations", "total", "effective_acs"),
 }
 OF_DENSE = "SOPs / dense"
+REMEDY = "delete it, and the sweep makes it anew"
 
 
 class Estimate(NamedTuple):
@@ -46,16 +48,23 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a result file holds: point, settings, metrics and more.
 
     Raises:
-        UsageError: it is damaged, or no result.
+        UsageError: there is none, or it is damaged, or no result.
 
     """
+    path = Path(path)
+    with named(f"result '{path}' is damaged: it", REMEDY):
+        found = _content(path)
+        if not isinstance(found, dict) or not RESULT.required.keys() <= found.keys():
+            raise UsageError(f"'{path}' is no result of a sweep; move it to another folder")
+        RESULT.check(found)
+    return found
+
+
+def _content(path: Path) -> Any:
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"result '{path}' is damaged: {error}; delete it, and the sweep makes it anew") from error
-    if not isinstance(result, dict) or not {"point", "settings", "metrics", "seconds"} <= result.keys():
-        raise UsageError(f"'{path}' is no result of a sweep; move it to another folder")
-    return result
+        return from_json(content(path), finite=False)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no result '{path}'") from error
 
 
 def read(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,33 @@ from torch.optim import Optimizer
 import synaprune
 from synaprune.errors import UsageError
 from synaprune.files import appending, clear, locked, move, replacing, sync
+from synaprune.reading import Fault, Malformed, content, from_json, lines, named
+from synaprune.schema import ANYTHING, Form, Kind, List, Maybe, Number, Record, Table
 from synaprune.train import checkpoint, parallel
+from synaprune.train.forms import EVALUATION, HEADER, METRICS, PARTS, TIMED, epoch_of
 from synaprune.train.settings import Settings
 
 __all__ = ["Run", "commit", "machine", "result", "versions"]
 
-STATE = {"epoch": int, "settings": dict, "model": dict, "optimizer": dict}
+LONGEST = 2**24  # bytes of a line of metrics: a network of a thousand layers needs a hundredth of it
+REMEDY = "mend it, or train anew in another folder"
+TENSOR = Kind(torch.Tensor, "a tensor")
+
+
+def _state_with(tensor: Form) -> Record:
+    """Return the form of what a checkpoint holds, where tensors are of a form."""
+    return Record(
+        {
+            "epoch": Number(0, whole=True),
+            "settings": Table(ANYTHING),
+            "model": Table(tensor),
+            "optimizer": Record({"state": ANYTHING, "param_groups": List(Table(ANYTHING))}),
+        },
+        {"versions": HEADER.optional["versions"]},
+    )
+
+
+STATE, PART_OF_STATE = _state_with(TENSOR), _state_with(Maybe(TENSOR))  # of which those not asked for are None
 
 
 class Run:
@@ -144,27 +165,24 @@ class Run:
 
         """
         try:
-            return json.loads(self.settings_path.read_text(encoding="utf-8"))
+            with named(f"'{self.settings_path}' is damaged: it", "restore it, or train anew in another folder"):
+                header = from_json(content(self.settings_path))
+                HEADER.check(header)
         except FileNotFoundError as error:
             raise UsageError(f"'{self.folder}' holds no run: there is no settings.json") from error
         except NotADirectoryError as error:
             raise UsageError(f"'{self.folder}' is a file, not the folder of a run") from error
-        except ValueError as error:
-            raise UsageError(f"'{self.settings_path}' is damaged: {error}") from error
+        return header
 
     def settings(self) -> Settings:
-        """Return the settings of the run."""
-        header = self.header()
-        try:
-            return Settings.from_mapping(header["settings"], source=f"'{self.settings_path}'")
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"'{self.settings_path}' is damaged: it holds no settings") from error
+        """Return the settings of the run; raises as `header`, and for those that cannot be."""
+        return Settings.from_mapping(self.header()["settings"], source=f"'{self.settings_path}'")
 
-    def state(self, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
+    def state(self, only: Callable[[str], bool] | None = None) -> dict[str, Any]:
         """Return the state at the end of the last finished epoch: epoch, settings, model, optimizer.
 
         Args:
-            only: which tensors to return; see `synaprune.train.checkpoint.load`.
+            only: which tensors to return, if not all; see `synaprune.train.checkpoint.load`.
 
         Raises:
             DamagedError: there is none, or it is damaged; the sentence says whether there is an earlier one.
@@ -192,22 +210,22 @@ class Run:
             move(self.checkpoint_path, self.damaged_path)
         move(self.previous_path, self.checkpoint_path)
 
-    def _state(self, path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
+    def _state(self, path: Path, only: Callable[[str], bool] | None = None) -> dict[str, Any]:
         """Return the state that a checkpoint of this run holds."""
         own = self.settings()
         if path == self.checkpoint_path and not path.exists():
             fault = f"'{self.folder}' has no checkpoint: no epoch of the run is finished, or the file is lost"
             raise checkpoint.DamagedError(fault)
         state = checkpoint.load(path, only)
-        for name, kind in STATE.items():
-            if not isinstance(state.get(name), kind):
-                raise UsageError(f"checkpoint '{path}' holds no {name}; {checkpoint.REMEDY}")
+        with named(f"checkpoint '{path}'", checkpoint.REMEDY):
+            (STATE if only is None else PART_OF_STATE).check(state)
         before = Settings.from_mapping(state["settings"], source=f"'{path}'")
         other = own.difference(before)
         if other is not None:
+            old, new = getattr(before, other), getattr(own, other)
             raise UsageError(
-                f"'{path}' was trained with {other} = {getattr(before, other)}, and '{self.settings_path}' says"
-                f" {getattr(own, other)}; put the run's own checkpoint back"
+                f"'{path}' was trained with {other} = {old!s:.60}, and '{self.settings_path.name}' says {new!s:.60};"
+                " put the run's own checkpoint back"
             )
         return state
 
@@ -224,7 +242,7 @@ class Run:
             )
         if not self.checkpoint_path.exists():
             return ""
-        if len(self._lines()) <= 1:
+        if sum(1 for _ in self._lines()) <= 1:
             return "delete it, and --resume begins anew"
         return "restore it, or train anew in another folder"
 
@@ -239,29 +257,29 @@ class Run:
         state |= {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
         checkpoint.save(state, self.checkpoint_path, self.previous_path)
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self, form: Form = PARTS) -> list[dict[str, Any]]:
         """Return one dictionary per finished epoch; a last line that a kill left half-written is passed over.
 
+        Parts of what training writes may be missing, unless a form asks for them.
+
         Raises:
-            UsageError: another line is damaged or missing.
+            UsageError: another line is damaged or missing, or the file is none.
 
         """
         found: list[dict[str, Any]] = []
-        lines = self._lines()
-        for number, line in enumerate(lines, 1):
-            try:
-                metrics = json.loads(line if line.endswith(b"\n") else b"")
-            except ValueError:
-                metrics = None
-                if number == len(lines):
-                    break
-            if not isinstance(metrics, dict) or metrics.get("epoch") != number:
-                raise UsageError(
-                    f"'{self.metrics_path}' is damaged: line {number} does not hold the metrics of epoch {number};"
-                    " mend it, or train anew in another folder"
-                )
-            found.append(metrics)
+        with named(f"'{self.metrics_path}'", REMEDY):
+            numbered = enumerate(self._lines(), 1)
+            for number, line in numbered:
+                try:
+                    found.append(epoch_of(line if line.endswith(b"\n") else b"", number, form))
+                except Malformed as error:
+                    if next(numbered, None) is not None:
+                        raise Fault(f"is damaged: line {number} does not hold the metrics of epoch {number}") from error
         return found
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Return the metrics of each finished epoch, with all that training writes; raises as `metrics`."""
+        return self.metrics(METRICS)
 
     def append(self, metrics: Mapping[str, Any]) -> None:
         """Add one epoch's line and bring it to the disk."""
@@ -276,10 +294,11 @@ class Run:
     def evaluation(self, epoch: int) -> dict[str, Any] | None:
         """Return the last measurement if it is whole and of this epoch, else None: it can be made anew."""
         try:
-            figures = json.loads(self.evaluation_path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            figures = from_json(content(self.evaluation_path), finite=False)
+            EVALUATION.check(figures)
+        except (FileNotFoundError, NotADirectoryError, Fault):
             return None
-        return figures if isinstance(figures, dict) and figures.get("epoch") == epoch else None
+        return figures if figures["epoch"] == epoch else None
 
     def cut(self, epoch: int) -> list[dict[str, Any]]:
         """Drop the lines of epochs after `epoch`: written, but not yet in a checkpoint when the run ended.
@@ -290,7 +309,7 @@ class Run:
             UsageError: a line is damaged or missing; nothing is changed.
 
         """
-        kept, lines = self.metrics()[:epoch], self._lines()
+        kept, lines = self.metrics()[:epoch], list(self._lines())
         if len(kept) < epoch:
             raise UsageError(
                 f"'{self.metrics_path}' ends after epoch {len(kept)}, but the checkpoint is of epoch {epoch};"
@@ -301,12 +320,10 @@ class Run:
                 file.writelines(lines[:epoch])
         return kept
 
-    def _lines(self) -> list[bytes]:
-        """Return the lines of `metrics.jsonl`, if it is there."""
-        try:
-            return self.metrics_path.read_bytes().splitlines(keepends=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines of `metrics.jsonl`, if it is there."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from lines(self.metrics_path, LONGEST)
 
 
 def result(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -317,15 +334,15 @@ def result(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
     """
     run = Run(folder)
-    header, epochs = run.header(), run.metrics()
+    header, epochs = run.header(), run.metrics(TIMED)
     if not epochs:
         raise UsageError(f"'{run.folder}' has no finished epoch yet")
     return {
-        "settings": header["settings"],
+        "settings": run.settings().to_mapping(),
         "metrics": epochs[-1],
         "seconds": sum(epoch["seconds"] for epoch in epochs),
-        "versions": header["versions"],
-        "machine": header["machine"],
+        "versions": header.get("versions", {}),
+        "machine": header.get("machine", {}),
     }
 
 

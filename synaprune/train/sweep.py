@@ -104,7 +104,7 @@ class Sweep:
 
         """
         path = self.result_path(point)
-        if not all(file.exists() for file in (path, *self.tails(point).values())):
+        if not all(map(os.path.lexists, (path, *self.tails(point).values()))):  # a link to nowhere is said to be one
             return None
         found = results.load(path)
         before = Settings.from_mapping(found["settings"], source=f"'{path}'")

@@ -23,6 +23,7 @@ from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import appending, locked, replacing
 from synaprune.train import build
+from synaprune.train.forms import BRIEF
 from synaprune.train.loop import evaluate
 from synaprune.train.run import Run, commit, result
 from synaprune.train.sweep import Point, Sweep
@@ -247,7 +248,7 @@ def _state(sweep: Sweep, point: Point, trained: Run) -> State:
 
 def _read_epochs(state: State, trained: Run) -> None:
     """Take over what the finished epochs of a run say."""
-    epochs = trained.metrics()
+    epochs = trained.metrics(BRIEF)
     if epochs:
         state.metrics, state.seconds = epochs[-1], sum(epoch["seconds"] for epoch in epochs)
 

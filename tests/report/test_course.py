@@ -90,6 +90,14 @@ def test_a_torn_last_line_is_waited_for(run):
     assert course.epochs == [metrics(1), metrics(2)]
 
 
+def test_the_newest_whole_epoch_is_kept_when_the_line_after_it_was_only_begun(run, monkeypatch):
+    monkeypatch.setattr(module, "KEPT", 4)
+    write(run, b"".join(map(line, range(1, 15))) + b'{"epoch": 15,{}\n')
+    course = Course(run)
+    assert course.follow()
+    assert [epoch["epoch"] for epoch in course.epochs] == [1, 5, 9, 13, 14]
+
+
 @pytest.mark.parametrize("replaced", [True, False])
 @pytest.mark.parametrize("again", [0, 1, 2, 3, 9])
 def test_a_file_that_was_cut_is_read_anew(run, replaced, again):

@@ -280,7 +280,7 @@ def test_a_checkpoint_of_another_model_is_refused(copied):
         ({"settings": {**SMALL.to_mapping(), "lr": 0.5}}, r"'.*checkpoint.safetensors' was trained with lr = 0.5"),
         ({"epoch": 5}, r"'.*checkpoint.safetensors' is of epoch 5 of 4; give the folder of another run"),
         ({"optimizer": None}, r"checkpoint '.*' holds no optimizer"),
-        ({"epoch": "4"}, r"checkpoint '.*' holds no epoch"),
+        ({"epoch": "4"}, r"checkpoint '.*' holds '4' where 'epoch' must be a whole number of at least 0; give the"),
     ],
 )
 def test_a_checkpoint_that_does_not_belong_here_is_refused(copied, changes, sentence):

@@ -66,7 +66,7 @@ def written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sweep_run, "CHILD", FAKED)
     monkeypatch.setattr(sweep_run, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(sweep_run, "evaluate", lambda folder, data_dir: {"operations": {"total": str(folder.name)}})
+    monkeypatch.setattr(sweep_run, "evaluate", lambda folder, data_dir: {"operations": {"unused": [folder.name]}})
 
     def write(text):
         Path("mine.toml").write_text(text)
@@ -93,7 +93,7 @@ def test_each_point_gets_one_result_and_none_is_trained_twice(written, monkeypat
     assert record["command"] == "synaprune train digits/grad_r --epochs=2 --threads=1 --lr=0.2 --seed=0"
     assert record["settings"] == plan.points[1].settings.to_mapping()
     assert record["metrics"]["epoch"] == 2
-    assert record["metrics"]["operations"] == {"total": "grad_r-lr-0.2-seed0"}  # what is measured when it is done
+    assert record["metrics"]["operations"] == {"unused": ["grad_r-lr-0.2-seed0"]}  # what is measured when it is done
     assert str(Path.cwd()) not in json.dumps(record)
     before = [path.stat().st_mtime_ns for path in sorted(Path("results/mine").iterdir())]
     monkeypatch.setattr(subprocess, "Popen", refuse)
