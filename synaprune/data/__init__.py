@@ -1,13 +1,15 @@
 """Image data sets as uint8 tensors, and augmentation in batches on their device.
 
-| name      | training / test  | image   | where its files are looked for                                    |
-| --------- | ---------------- | ------- | ----------------------------------------------------------------- |
-| `cifar10` | 50,000 / 10,000  | 3×32×32 | `<dir>/cifar10/`: six `.bin` or `.bin.delta.xz`, or the `.tar.gz` |
-| `digits`  | 1,437 / 360      | 1×8×8   | inside scikit-learn                                               |
-| `mnist`   | 60,000 / 10,000  | 1×28×28 | `<dir>/mnist/`: four IDX files, `.gz` or unpacked                 |
+| name      | training / test  | image   | where its files are looked for                                     |
+| --------- | ---------------- | ------- | ------------------------------------------------------------------ |
+| `cifar10` | 50,000 / 10,000  | 3×32×32 | `<dir>/cifar10/`: six `.bin` or `.bin.delta.xz`, or the `.tar.gz`; |
+|           |                  |         | `<dir>/cifar-10-batches-bin/`, `<dir>/cifar-10-batches-py/`        |
+| `digits`  | 1,437 / 360      | 1×8×8   | inside scikit-learn                                                |
+| `mnist`   | 60,000 / 10,000  | 1×28×28 | `<dir>/mnist/`, `<dir>/MNIST/raw/`: four IDX files, `.gz` or not   |
 
 `<dir>` is the argument `data_dir`; without it the environment variable SYNAPRUNE_DATA; without that the
-user's cache folder. The first two must exist. What is missing there is downloaded into it.
+user's cache folder. The first two must exist. What is missing there is downloaded into it. The last folder of
+each row is where torchvision has left its files if `<dir>` was its `root`.
 """
 
 from __future__ import annotations

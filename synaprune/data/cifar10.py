@@ -6,6 +6,9 @@ as `data_batch_1.bin.delta.xz`: all labels first, then all pixels, green and blu
 and each value as difference to its left neighbour, modulo 256, under LZMA. That is 115 MB in place of 184 and
 is unpacked in memory, 2 s per file and core.
 
+torchvision leaves the Python version in `cifar-10-batches-py`: pickles, which `synaprune.data.pickled` reads and nobody
+runs.
+
 Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 """
 
@@ -24,6 +27,8 @@ from torch import Tensor
 
 from synaprune.data import files
 from synaprune.data.dataset import Dataset
+from synaprune.data.pickled import pixels_and_labels
+from synaprune.errors import UsageError
 from synaprune.files import replacing
 
 __all__ = ["load", "unpack"]
@@ -31,6 +36,7 @@ __all__ = ["load", "unpack"]
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 NAMES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+FOLDERS = ("bin", "py")  # as the archives call them
 RECORDS = 10_000  # in each file
 SHAPE = (3, 32, 32)
 SIZE = 1 + math.prod(SHAPE)  # bytes of a record
@@ -38,7 +44,7 @@ ARCHIVE = 2**28  # bytes that an archive may hold: the six files are 184 million
 
 
 def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
-    """Return CIFAR-10 from the folder `cifar10` (see `synaprune.data` for where), else download its archive.
+    """Return CIFAR-10 from the folders that `synaprune.data` names, else download its archive.
 
     Raises:
         UsageError: a file is truncated or foreign.
@@ -46,10 +52,10 @@ def load(data_dir: str | Path | None = None, url: str = URL) -> Dataset:
 
     """
     folder = files.folder_of("cifar10", data_dir)
-    paths = {name: files.locate(folder, name, ("", ".delta.xz")) for name in NAMES}
+    paths = {name: _locate(folder, name) for name in NAMES}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
-        archive = files.locate(folder, url.rsplit("/", 1)[-1], ("",))
+        archive = files.locate([folder, folder.parent], [url.rsplit("/", 1)[-1]])
         parts = _read_archive(archive or files.download(url, MD5, folder, ", ".join(missing)))
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # LZMA lets go of the interpreter lock
@@ -85,9 +91,26 @@ def unpack(folder: str | Path) -> None:
             packed.unlink()
 
 
+def _locate(folder: Path, name: str) -> Path | None:
+    """Return where one of the six files is, in whatever form."""
+    binary, python = ([place / f"cifar-10-batches-{kind}" for place in (folder, folder.parent)] for kind in FOLDERS)
+    found = files.locate([folder], [name, f"{name}.delta.xz"])
+    return found or files.locate(binary, [name]) or files.locate(python, [name.removesuffix(".bin")])
+
+
 def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Return the images and labels of one file, packed or not."""
-    return _parse(files.read(path, 2 * RECORDS * SIZE), path, packed=path.suffix == ".xz")
+    """Return the images and labels of one file: plain, packed or pickled."""
+    content = files.read(path, 2 * RECORDS * SIZE)
+    if not path.suffix:
+        try:
+            pixels, labels = pixels_and_labels(content, RECORDS * (SIZE - 1))
+        except UsageError as error:
+            raise files.broken(path, str(error)) from error
+        if len(labels) != RECORDS or not all(0 <= label < 256 for label in labels):
+            raise files.broken(path, f"holds other labels than {RECORDS} numbers from 0 to 9")
+        flat = np.frombuffer(pixels, np.uint8).reshape(RECORDS, -1)
+        content = np.column_stack([np.array(labels, np.uint8), flat]).tobytes()
+    return _parse(content, path, packed=path.suffix == ".xz")
 
 
 def _read_archive(path: Path) -> list[tuple[Tensor, Tensor]]:

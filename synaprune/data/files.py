@@ -51,9 +51,10 @@ def folder_of(name: str, data_dir: str | Path | None) -> Path:
     return Path(root).expanduser() / name
 
 
-def locate(folder: Path, name: str, suffixes: Iterable[str]) -> Path | None:
-    """Return the first of `name + suffix` that is a file in `folder`."""
-    return next((path for suffix in suffixes if (path := folder / (name + suffix)).is_file()), None)
+def locate(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """Return the first file that is in one of the folders under one of the names; what is no regular file is none."""
+    names = list(names)
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
 def download(url: str, md5: str, folder: Path, missing: str = "") -> Path:

@@ -1,5 +1,8 @@
 """MNIST: 70,000 handwritten digits, 28×28 grey pixels.
 
+They are found as they were published, packed or not, and where torchvision leaves them: in `MNIST/raw`. Some copies
+write a dot before `idx`.
+
 An IDX file is two zero bytes, the type (8: uint8), the number of dimensions, each dimension as a big-endian
 uint32, and the values. Files found are judged by this structure, not by a checksum: packing anew changes a
 gzip file's.
@@ -33,7 +36,7 @@ BEYOND = 65_536  # bytes up to which it is counted how many there are too many
 
 
 def load(data_dir: str | Path | None = None, mirror: str = MIRROR) -> Dataset:
-    """Return MNIST from the folder `mnist` (see `synaprune.data` for where); download what is missing.
+    """Return MNIST from the folders that `synaprune.data` names; download what is missing into the first of them.
 
     Raises:
         UsageError: a file is truncated or foreign.
@@ -41,11 +44,25 @@ def load(data_dir: str | Path | None = None, mirror: str = MIRROR) -> Dataset:
 
     """
     folder = files.folder_of("mnist", data_dir)
+    places = [folder, *_of_torchvision(folder)]
     paths = [
-        files.locate(folder, name, (".gz", "")) or files.download(f"{mirror}{name}.gz", md5, folder)
+        files.locate(places, _spellings(name)) or files.download(f"{mirror}{name}.gz", md5, folder)
         for name, md5 in MD5.items()
     ]
     return Dataset("mnist", *_pair(*paths[:2]), *_pair(*paths[2:]), classes=10, mean=(0.1307,), std=(0.3081,))
+
+
+def _of_torchvision(folder: Path) -> list[Path]:
+    """Return where torchvision may have left the files: in the folder above, or somewhere in the path to that."""
+    root = folder.parent.absolute()
+    roots = [root, folder, *(root.parents[index] for index, name in enumerate(root.parts[:-3:-1]) if name == "MNIST")]
+    return [*(place / "MNIST" / "raw" for place in roots), folder / "raw"]
+
+
+def _spellings(name: str) -> list[str]:
+    """Return the names that a file may have."""
+    dotted = name.replace("-idx", ".idx")
+    return [f"{name}.gz", name, f"{dotted}.gz", dotted]
 
 
 def _pair(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,11 @@ import gzip
 import hashlib
 import io
 import lzma
+import pickle
+import struct
 import tarfile
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -216,6 +219,68 @@ def test_a_hole_in_an_archive_takes_no_memory_and_is_named(folder, small):
     path = folder / "cifar-10-binary.tar.gz"
     path.write_bytes(buffer.getvalue())
     assert peak_of(folder, f"{path} holds 43022 bytes where 7 records of 3073 bytes are expected") < 5e6
+
+
+def pickled(records: np.ndarray, protocol: int) -> bytes:
+    """A batch as torchvision leaves it."""
+    content = {"labels": records[:, 0].tolist(), "data": records[:, 1:].copy(), "batch_label": "training batch"}
+    return pickle.dumps(content, protocol)
+
+
+def by_python_2(records: np.ndarray) -> bytes:
+    """A batch in the words of Python 2, with which the published ones were written."""
+    pixels, labels = records[:, 1:].tobytes(), records[:, 0].tobytes()
+    whole = b"".join(b"K" + bytes([label]) for label in labels)
+    return b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(" + whole + b"eU\x04dataq\x04T" + struct.pack("<i", len(pixels)) + (
+        pixels + b"q\x05u."
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [by_python_2, *(partial(pickled, protocol=protocol) for protocol in (2, 4, 5))])
+@pytest.mark.parametrize("place", ["cifar-10-batches-py", "cifar10/cifar-10-batches-py"])
+def test_batches_are_found_where_torchvision_left_them(tmp_path, small, write, place):
+    (tmp_path / place).mkdir(parents=True)
+    for name, records in small.items():
+        (tmp_path / place / name.removesuffix(".bin")).write_bytes(write(records))
+    check(load("cifar10", tmp_path), small)
+
+
+@pytest.mark.parametrize("place", ["cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"])
+def test_the_unpacked_archive_is_found(tmp_path, small, place):
+    (tmp_path / place).mkdir(parents=True)
+    for name, records in small.items():
+        (tmp_path / place / name).write_bytes(records.tobytes())
+    check(load("cifar10", tmp_path), small)
+
+
+class Hostile:
+    def __reduce__(self):
+        return open, ("victim", "w")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (lambda records: by_python_2(records)[:-9], "is not a complete pickle"),
+        (lambda records: b"<html>", "is not a complete pickle"),
+        (lambda records: b"", "is not a complete pickle"),
+        (lambda records: by_python_2(records[:3]), "holds no 21,504 pixels in one piece"),
+        (lambda records: pickled(records[:, :2], 2), "holds no 21,504 pixels in one piece"),
+        (lambda records: pickle.dumps(Hostile(), 2), "holds no 21,504 pixels in one piece"),
+        (lambda records: pickle.dumps([bytes(21504)], 4), "holds other labels than 7 numbers from 0 to 9"),
+        (lambda records: pickle.dumps([bytes(21504), b"labels", *[300] * 7], 4), "holds other labels than 7 numbers"),
+        (lambda records: pickle.dumps([bytes(21504), b"labels", *[17] * 7], 4), "holds the label 17, above 9"),
+    ],
+)
+def test_no_pickle_is_run_and_odd_ones_are_named(tmp_path, small, content, fault, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name, records in small.items():
+        (folder / name.removesuffix(".bin")).write_bytes(by_python_2(records))
+    (folder / "data_batch_3").write_bytes(content(small["data_batch_3.bin"]))
+    assert fault_of(tmp_path / "cifar10").startswith(f"{folder / 'data_batch_3'} {fault}")
+    assert not (tmp_path / "victim").exists()
 
 
 @pytest.mark.slow

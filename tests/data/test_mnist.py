@@ -274,3 +274,35 @@ def test_the_real_files(real_data):
     mean = (pixels * values).sum()
     assert data.mean == (round(mean.item(), 4),)
     assert data.std == (round((pixels * (values - mean) ** 2).sum().sqrt().item(), 4),)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("spelling", ["-idx", ".idx"])
+@pytest.mark.parametrize(
+    ("left", "named"),
+    [
+        ("MNIST/raw", "."),
+        ("MNIST/raw", "MNIST"),
+        ("MNIST/raw", "MNIST/raw"),
+        ("mnist/MNIST/raw", "."),
+        ("mnist/raw", "."),
+        ("mnist", "."),
+    ],
+)
+def test_files_are_found_where_torchvision_left_them(nobody, tmp_path, small, left, named, spelling, suffix):
+    (tmp_path / left).mkdir(parents=True)
+    for name, content in small.items():
+        path = tmp_path / left / (name.replace("-idx", spelling) + suffix)
+        path.write_bytes(gzip.compress(content) if suffix else content)
+    data = mnist.load(tmp_path / named, mirror=nobody)
+    assert (len(data.train_labels), data.test_labels.tolist()) == (12, [0, 1, 2, 3, 4])
+    assert not (tmp_path / "MNIST" / "raw" / "mnist").exists()
+
+
+def test_files_of_its_kin_are_not_taken_for_mnist(nobody, tmp_path, small):
+    (tmp_path / "FashionMNIST" / "raw").mkdir(parents=True)
+    for name, content in small.items():
+        (tmp_path / "FashionMNIST" / "raw" / name).write_bytes(content)
+    for place in (tmp_path, tmp_path / "FashionMNIST", tmp_path / "FashionMNIST" / "raw"):
+        with pytest.raises(MachineError, match=r"train-images-idx3-ubyte\.gz is missing in"):
+            mnist.load(place, mirror=nobody)
