@@ -20,6 +20,7 @@ from synaprune.reading import Fault, misfit
 __all__ = ["ANYTHING", "LARGE", "TEXT", "TRUTH", "Form", "Kind", "List", "Maybe", "Number", "Record", "Table", "loose"]
 
 LARGE = 1e30  # whose squares and sums are finite still
+UNSAID = 2.0**53  # from which on a bound is none that anybody meets
 F = TypeVar("F", bound="Form")
 
 
@@ -47,7 +48,7 @@ class Number:
     def words(self) -> str:
         """What it must be."""
         bounds = [f"of at least {self.least:g}"] * (self.least > -LARGE) + [f"at most {self.most:g}"] * (
-            self.most < LARGE
+            self.most < UNSAID
         )
         return f"{'a whole number' if self.whole else 'a number'} {' and '.join(bounds)}".rstrip()
 

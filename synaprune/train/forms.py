@@ -19,13 +19,14 @@ from typing import Any
 from synaprune.errors import UsageError
 from synaprune.reading import Fault, Malformed, from_json, misfit
 from synaprune.schema import ANYTHING, TEXT, Form, List, Maybe, Number, Record, Table, loose
-from synaprune.train.fields import convert
+from synaprune.train.fields import Field, convert, expected
 from synaprune.train.settings import FIELDS
 
 __all__ = ["BRIEF", "EVALUATION", "HEADER", "METRICS", "PARTS", "RESULT", "TIMED", "epoch_of", "judged"]
 
 ACCURACIES = ("test_accuracy", "validation_accuracy")
-MANY = 2**63  # no count is as large
+MOST_WORDS = 80  # characters of what a setting must be
+MANY = 2**53  # no count is as large, and all below are exact in every language
 SHARE, AMOUNT, COUNT = Number(0, 1), Number(0), Number(0, MANY)
 SOME = Number(1, MANY, whole=True)  # what others are shares of
 
@@ -103,7 +104,7 @@ EVALUATION = Record({"epoch": SOME}, {**_MEASURED, **_ON_TOP})
 # Metrics of which parts may be missing, in a result with those of its evaluation.
 PARTS = loose(Record({}, {**METRICS.required, **METRICS.optional, **_ON_TOP}))
 TIMED = Record({"seconds": AMOUNT}, PARTS.optional)  # of which a run's time is the sum
-BRIEF = _Epoch({"connectivity": SHARE, "seconds": AMOUNT}, PARTS.optional)  # as the table of a sweep shows it
+BRIEF = _Epoch({"epoch": SOME}, PARTS.optional)  # as the table of a sweep shows it
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,18 @@ class Known:
         if "seed" not in value:
             raise Fault("holds no seed in 'settings'")
         for name, setting in value.items():
-            if name not in FIELDS:
-                continue
-            try:
-                typed = convert(FIELDS[name], setting)
-            except UsageError as error:
-                raise Fault(f"holds what no run has: {error}") from error
-            if isinstance(setting, str) and not isinstance(typed, str):
-                raise misfit(setting, (*place, name), "as a run writes it, not as a flag")
+            if name in FIELDS and not _fits(FIELDS[name], setting):
+                words = expected(FIELDS[name])
+                words = words if len(words) <= MOST_WORDS else "one that `synaprune train --help` names"
+                raise misfit(setting, (*place, name), words)
+
+
+def _fits(field: Field, value: Any) -> bool:
+    """Whether a setting can have a value; texts stand for numbers on the command line alone."""
+    try:
+        return isinstance(convert(field, value), str) or not isinstance(value, str)
+    except UsageError:
+        return False
 
 
 RESULT = Record(

@@ -23,6 +23,7 @@ from synaprune.train import build, checkpoint, parallel, schedule
 from synaprune.train.board import Board
 from synaprune.train.descent import train_tail
 from synaprune.train.epoch import Progress, Report, evaluate_network, topology, train_epoch
+from synaprune.train.restoring import restore
 from synaprune.train.run import Run
 from synaprune.train.settings import Settings
 
@@ -76,8 +77,7 @@ def train(
         team.from_first(lambda: stack.enter_context(run.locked()))
         state = team.from_first(_begin, settings, run, resume, command, network)
         if state["epoch"]:
-            network.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            restore(network, optimizer, state, run.checkpoint_path)
         metrics: dict[str, Any] = state["metrics"]
         optimizer.turnover()  # counts from here
         board = stack.enter_context(Board(run.tensorboard_path, state["epoch"])) if team.first else None

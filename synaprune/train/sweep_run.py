@@ -22,9 +22,11 @@ from typing import Any
 from synaprune.data import load
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import appending, locked, replacing
+from synaprune.reading import named
 from synaprune.train import build
 from synaprune.train.forms import BRIEF
 from synaprune.train.loop import evaluate
+from synaprune.train.results import REMEDY
 from synaprune.train.run import Run, commit, result
 from synaprune.train.sweep import Point, Sweep
 
@@ -239,6 +241,8 @@ def _state(sweep: Sweep, point: Point, trained: Run) -> State:
     """Return where a point stands by its result and its run."""
     record, state = sweep.result(point), State(point)
     if record is not None:
+        with named(f"result '{sweep.result_path(point)}' is damaged: it", REMEDY):
+            BRIEF.check(record["metrics"], ("metrics",))
         state.state, state.metrics, state.seconds = "done", record["metrics"], record["seconds"]
     elif trained.settings_path.exists():
         point.check(trained.settings(), trained.folder, "delete it, or give another folder with --runs")
@@ -250,7 +254,7 @@ def _read_epochs(state: State, trained: Run) -> None:
     """Take over what the finished epochs of a run say."""
     epochs = trained.metrics(BRIEF)
     if epochs:
-        state.metrics, state.seconds = epochs[-1], sum(epoch["seconds"] for epoch in epochs)
+        state.metrics, state.seconds = epochs[-1], sum(epoch.get("seconds", 0.0) for epoch in epochs)
 
 
 def _folder(sweep: Sweep, runs: str | os.PathLike[str]) -> Path:
