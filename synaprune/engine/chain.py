@@ -24,11 +24,16 @@ class Chain(Model):
     Args:
         network: whose weights are copied; a synapse that is absent is a weight of 0.
 
+    Attributes:
+        reads_out: whether something else than votes reads the last neurons out, so that it is what `current` holds too.
+
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__(network.T, fast=True)
         self.input_shape, self.coding, self.readout = network.input_shape, network.coding, network.readout
+        last = max(index for index, each in enumerate(network.layers) if isinstance(each, plain.Neuron))
+        self.reads_out = not all(isinstance(each, plain.Flatten | plain.Vote) for each in network.layers[last + 1 :])
         names = [name.replace(".", "_") for name in (each.name for each in network.layers)]
         if len(set(names)) < len(names) or not all(names):
             names = [str(index) for index in range(len(names))]
@@ -47,10 +52,10 @@ class Chain(Model):
                 else:
                     spikes = module(current)
             elif isinstance(module, layer.VotingLayer):
-                current, spikes = module(current), module(spikes)
+                current, spikes = module(current.flatten(2)), module(spikes)
             else:
                 spikes = module(spikes)
-        if isinstance(self.layers[-1], nn.Linear):
+        if self.reads_out:
             current = spikes
         current, spikes = current.flatten(2), spikes.flatten(2)
         return Readout(spikes.mean(0) if self.readout == "rate" else spikes.sum(0), current.mean(0))
@@ -72,10 +77,11 @@ def _module(each: plain.Layer) -> nn.Module:
     if isinstance(each, plain.Linear | plain.Conv):
         return _synapses(each)
     if isinstance(each, plain.Neuron):
-        if each.drop is not None:
+        own = [what for what in ("drop", "rate", "keep", "late") if getattr(each, what) not in (None, False)]
+        if own:
             raise UsageError(
-                f"{each} takes {each.drop:g} from a neuron that fires and not its threshold, which SpikingJelly's "
-                "neurons cannot; train it where it comes from"
+                f"{each} has {own[0]}={getattr(each, own[0]):g}, which SpikingJelly's neurons have not; train it where "
+                "it comes from"
             )
         settings: dict[str, Any] = {"v_threshold": float(each.threshold), "v_reset": each.reset, "step_mode": "m"}
         settings |= {"surrogate_function": surrogate.ATan(alpha=2.0), "detach_reset": True}
@@ -87,7 +93,8 @@ def _module(each: plain.Layer) -> nn.Module:
             "max_pool": (layer.MaxPool1d, layer.MaxPool2d),
             "avg_pool": (layer.AvgPool1d, layer.AvgPool2d),
         }
-        return pools[each.kind][len(each.kernel) - 1](each.kernel, each.stride, each.padding, step_mode="m")
+        ceil = {"ceil_mode": isinstance(each, plain.MaxPool) and each.ceil, "step_mode": "m"}
+        return pools[each.kind][len(each.kernel) - 1](each.kernel, each.stride, each.padding, **ceil)
     if isinstance(each, plain.Vote):
         return layer.VotingLayer(each.group, step_mode="m")
     return layer.Flatten(step_mode="m")

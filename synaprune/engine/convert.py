@@ -18,7 +18,7 @@ from synaprune.computed import plain_weights
 from synaprune.engine.draft import Draft, array, require, whole
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import Conv, Flatten, Layer, Linear, Shape, Vote, Weight
-from synaprune.engine.neurons import box, leaky, lif
+from synaprune.engine.neurons import box, fire, leaky, lif
 from synaprune.engine.norms import fold_forward, norm
 from synaprune.engine.pools import adaptive_pool, pool
 from synaprune.errors import UsageError
@@ -60,7 +60,10 @@ def from_torch(
     read = next((read for pattern, read in MODELS.items() if fnmatchcase(_class(model), pattern)), None)
     if read is None:
         known = ", ".join(pattern.rpartition(".")[2] for pattern in MODELS)
-        raise UsageError(f"the engine does not know the model {type(model).__name__}; it takes {known}")
+        raise UsageError(
+            f"the engine does not know the model {type(model).__name__}; it takes {known}: give its modules in an "
+            "nn.Sequential, in the order in which they act"
+        )
     modules, given = read(model)
     asked: dict[str, Any] = {"T": T, "input_shape": None if input_shape is None else tuple(input_shape)}
     asked |= {"coding": coding, "readout": readout}
@@ -207,6 +210,7 @@ RULES: dict[str, Callable[[str, Any, Draft], None]] = {
     "torch.nn.modules.pooling.Adaptive*Pool[12]d spikingjelly.*.layer.*.Adaptive*Pool[12]d": adaptive_pool,
     "snntorch.*.Leaky": leaky,
     "norse.torch.module.lif_box.LIFBoxCell": box,
+    "norse.torch.module.iaf.IAF norse.torch.module.iaf.IAFCell": fire,
     "torch.nn.modules.flatten.Flatten spikingjelly.*.layer.*.Flatten": _flatten,
     "spikingjelly.*.layer.*.VotingLayer": _vote,
     "torch.nn.modules.dropout.Dropout* spikingjelly.*.layer.*.Dropout*": _nothing,

@@ -17,7 +17,7 @@ __all__ = ["Core", "Memory", "Run"]
 
 
 class _Neuron(ctypes.Structure):
-    _fields_ = [(name, c_int32) for name in ("leaky", "decay_input", "soft", "by_product")]
+    _fields_ = [(name, c_int32) for name in ("leaky", "decay_input", "soft", "by_product", "kept", "late")]
     _fields_ += [(name, c_float) for name in ("tau", "threshold", "reset")] + [("plain", c_int32)]
 
 
@@ -151,9 +151,16 @@ def _address(array: np.ndarray) -> int:
 
 
 def _neuron(neuron: Neuron) -> _Neuron:
+    factor = neuron.rate if neuron.keep is None else neuron.keep
     tau = np.float32(neuron.tau if neuron.tau is not None else 1)
-    exact = bool(np.frexp(tau)[0] == 0.5)  # a power of two: its reciprocal gives the same as division
+    if factor is None and np.frexp(tau)[0] == 0.5:  # a power of two: its reciprocal gives the same as division
+        factor = float(1 / tau)
     reset = neuron.taken if neuron.reset is None else neuron.reset
-    leaky, soft = neuron.tau is not None, neuron.reset is None
-    plain = leaky and exact and neuron.decay_input and not soft and reset == 0
-    return _Neuron(leaky, neuron.decay_input, soft, exact, 1 / tau if exact else tau, neuron.threshold, reset, plain)
+    leaky, soft, by_product = (
+        neuron.tau is not None or neuron.rate is not None,
+        neuron.reset is None,
+        factor is not None,
+    )
+    plain = leaky and by_product and neuron.decay_input and not soft and reset == 0
+    flags = (leaky, neuron.decay_input, soft, by_product, neuron.keep is not None, neuron.late)
+    return _Neuron(*flags, tau if factor is None else factor, neuron.threshold, reset, plain)

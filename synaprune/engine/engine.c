@@ -46,7 +46,8 @@ static int COUNT_BITS(uint64_t x) { int n = 0; for (; x; x &= x - 1) n++; return
 enum kind { PLACE, PLACE_BITS, SHIFT, GATHER, POOL_MAX, POOL_SUM, CONV, CONV_ANALOG, LINEAR, LINEAR_ANALOG, COUNT };
 
 struct neuron {
-    int32_t leaky, decay_input, soft, by_product; /* by_product: 1 / tau is exact, so that no division is needed */
+    int32_t leaky, decay_input, soft, by_product; /* by_product: tau is what to multiply by, and not to divide by */
+    int32_t kept, late; /* kept: tau is the share of the potential that stays; late: what is soft waits for a step */
     float tau, threshold, reset; /* reset: with soft, what a spike takes away */
     int32_t plain; /* leaky, decayed input, hard reset to 0, by_product: the papers' neuron, which has a way of its own */
 };
@@ -187,8 +188,11 @@ INLINE v32 at_rest(const struct neuron *n) { return fill(n->soft ? 0.0f : n->res
 /* Let 32 neurons live through one time step with the current x; return who fires. plain is a constant at each call. */
 INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
     const v32 threshold = fill(n->threshold), tau = fill(n->tau), rest = plain ? fill(0.0f) : at_rest(n);
+    v32 before = *v;
     if (plain) {
         *v = add(*v, mul(sub(x, *v), tau)); /* tau is 1 / tau with by_product */
+    } else if (n->kept) {
+        *v = add(mul(*v, tau), x);
     } else if (!n->leaky) {
         *v = add(*v, x);
     } else {
@@ -196,6 +200,10 @@ INLINE uint32_t fire(const struct neuron *n, int plain, v32 *v, v32 x) {
         if (n->decay_input) away = sub(x, away);
         away = n->by_product ? mul(away, tau) : over(away, tau);
         *v = n->decay_input ? add(*v, away) : add(sub(*v, away), x);
+    }
+    if (!plain && n->late) {
+        *v = add_where(*v, exceed(&before, threshold, rest), fill(-n->reset));
+        return exceed(v, threshold, *v);
     }
     return exceed(v, threshold, !plain && n->soft ? sub(*v, fill(n->reset)) : rest);
 }

@@ -16,6 +16,7 @@ from synaprune.engine.core import Core, Memory, Run
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import Flatten, Linear, Neuron, Shape, Vote
 from synaprune.engine.plan import plan
+from synaprune.engine.tail import read_out
 from synaprune.errors import MachineError, UsageError
 
 __all__ = ["Engine"]
@@ -58,8 +59,7 @@ class Engine:
         self._shapes = dict(zip(map(id, network.layers), network.shapes()))
         self._neurons = [layer for layer in network.layers if isinstance(layer, Neuron)]
         self._classes = network.counted
-        self._tail = None if network.tail is None else network.tail.weight.dense().T
-        self._bias = np.float32(0) if network.tail is None or network.tail.bias is None else network.tail.bias
+        self._counted = list(network.shapes())[len(network.spiking) - 1]
         self._axis = int(network.coding == "spikes")  # of the samples in the input
         self._size = prod(network.input_shape)
         self._known: set[Shape] = set()  # shapes of analog samples that were found to fit
@@ -79,7 +79,7 @@ class Engine:
         """Show the samples `x`, `[N, *input_shape]` or trains `[T, N, *input_shape]`, to neurons at rest.
 
         Return float32 `[N, classes]`: spikes per time step ("rate") or spikes ("count"), the mean over voters; or the
-        mean or sum of the currents of a last `Linear`.
+        mean or sum over all time steps of what a last average, `Linear` or `Conv` makes of them.
 
         Raises:
             UsageError: `x` has another shape or type, or holds NaN, infinity or, in trains, other values than 0, 1.
@@ -91,13 +91,14 @@ class Engine:
         with self._lock:
             spikes = (self._run_torch if self._library is None else self._run)(x, votes)
             self._last = spikes, samples
-        return votes if self._tail is None else self._read_out(votes)
+        return self._read_out(votes) if self.network.tail else votes
 
     def _read_out(self, counts: np.ndarray) -> np.ndarray:
-        """Return the currents `[N, classes]` of the tail for the spikes that its inputs have counted."""
-        assert self._tail is not None
-        currents: np.ndarray = counts @ self._tail + self._bias * np.float32(self.network.T)
-        return currents / np.float32(self.network.T) if self.network.readout == "rate" else currents
+        """Return what leaves the tail, `[N, classes]`, for the spikes that its inputs have counted."""
+        counts = counts.reshape(-1, *self._counted)
+        values = read_out(self.network.tail, counts, self.network.T).reshape(len(counts), self.network.outputs)
+        with np.errstate(over="ignore"):
+            return (values / (self.network.T if self.network.readout == "rate" else 1)).astype(np.float32)
 
     @property
     def spikes(self) -> dict[str, int]:
@@ -180,7 +181,7 @@ class Engine:
 
     @cached_property
     def _side_by_side(self) -> _Runs | None:
-        flat = all(isinstance(layer, Linear | Neuron | Flatten | Vote) for layer in self.network.layers)
+        flat = all(isinstance(layer, Linear | Neuron | Flatten | Vote) for layer in self.network.spiking)
         return self._runs(lanes=True) if flat else None
 
     @cached_property

@@ -36,7 +36,7 @@ def run(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 values = convolve(values, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
         elif isinstance(layer, MaxPool):
             pool = F.max_pool1d if len(layer.kernel) == 1 else F.max_pool2d
-            values = pool(values, layer.kernel, layer.stride, layer.padding)
+            values = pool(values, layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)
         elif isinstance(layer, AvgPool):
             mean = F.avg_pool1d if len(layer.kernel) == 1 else F.avg_pool2d
             values = mean(values, layer.kernel, layer.stride, layer.padding)
@@ -51,12 +51,24 @@ def _fire(neuron: Neuron, currents: Tensor) -> Tensor:
     v = torch.full_like(currents[0], rest)
     spikes = []
     for x in currents:
-        if neuron.tau is None:
-            h = v + x
-        elif neuron.decay_input:
-            h = v + (x - (v - rest)) / neuron.tau
-        else:
-            h = v - (v - rest) / neuron.tau + x
-        spikes.append((h >= neuron.threshold).to(h.dtype))
-        v = h - spikes[-1] * neuron.taken if neuron.reset is None else torch.where(spikes[-1] > 0, rest, h)
+        h = _charge(neuron, v, rest, x)
+        if neuron.late:
+            h = h - (v >= neuron.threshold) * neuron.taken
+        fired = h >= neuron.threshold
+        after = torch.full_like(h, rest) if neuron.reset is not None else h if neuron.late else h - neuron.taken
+        v = torch.where(fired, after, h)
+        spikes.append(fired.to(h.dtype))
     return torch.stack(spikes)
+
+
+def _charge(neuron: Neuron, v: Tensor, rest: float, x: Tensor) -> Tensor:
+    if neuron.keep is not None:
+        return neuron.keep * v + x
+    away = x - (v - rest) if neuron.decay_input else v - rest
+    if neuron.tau is not None:
+        away = away / neuron.tau
+    elif neuron.rate is not None:
+        away = away * neuron.rate
+    else:
+        return v + x
+    return v + away if neuron.decay_input else v - away + x

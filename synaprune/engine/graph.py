@@ -29,12 +29,13 @@ from synaprune.engine.layers import (
 )
 from synaprune.errors import UsageError
 
-__all__ = ["Network"]
+__all__ = ["LATER", "Network"]
 
 MAX_NEURONS = 2**23  # of one layer
 MAX_EVENTS = 2**27  # neurons of one layer × time steps
 MAX_LAYERS = 1000
 MAX_COUNT = 2**24  # to which 32-bit floats, and so averages, are exact
+LATER = ("drop", "rate", "keep", "late", "ceil")  # fields that format 1 of sparse files does not know
 CODINGS = ("static", "spikes")
 READOUTS = ("rate", "count")
 
@@ -43,8 +44,8 @@ READOUTS = ("rate", "count")
 class Network:
     """A chain of layers, shown one input for `T` time steps.
 
-    Synapses (`Linear`, `Conv`) lead to a `Neuron`, with nothing between. Behind the last of these there may be a
-    `Vote`, or a `Linear` without neurons, which reads out its currents.
+    Synapses (`Linear`, `Conv`) lead to a `Neuron`, with nothing between. Behind the last of these there may be pools,
+    and a `Vote`, or one `Linear` or `Conv` without neurons, whose currents are read out.
 
     Args:
         layers: in the order in which they act.
@@ -85,34 +86,33 @@ class Network:
                 raise UsageError(f"a layer of shape {shape} with T={self.T} is too large to be run")
 
     def _check_order(self) -> None:
-        synaptic = (Linear, Conv)
         neurons = [index for index, layer in enumerate(self.layers) if isinstance(layer, Neuron)]
-        first = neurons[0] if neurons else len(self.layers)
+        first, last = (neurons[0], neurons[-1]) if neurons else (len(self.layers), len(self.layers))
         for index, layer in enumerate(self.layers):
-            after = self.layers[index + 1] if index + 1 < len(self.layers) else None
+            before, after = self.layers[:index], self.layers[index + 1 :]
             if type(layer) not in LAYERS.values():
                 raise UsageError(f"{type(layer).__name__} is no layer that a network can hold")
-            reads_out = isinstance(layer, Linear) and after is None and first < index
-            if isinstance(layer, synaptic) and not isinstance(after, Neuron) and not reads_out:
-                raise UsageError(f"{layer} must be followed by neurons, not by {after or 'the end'}")
-            if isinstance(layer, Neuron) and not (index and isinstance(self.layers[index - 1], synaptic)):
+            follows = after[0] if after else "the end"
+            reads_out = index > last and not any(isinstance(x, Linear | Conv | MaxPool | Vote) for x in after)
+            if isinstance(layer, Linear | Conv) and not isinstance(follows, Neuron) and not reads_out:
+                raise UsageError(f"{layer} must be followed by neurons, not by {follows}")
+            if isinstance(layer, Neuron) and not (before and isinstance(before[-1], Linear | Conv)):
                 raise UsageError(f"{layer} must follow a linear layer or a convolution")
-            if isinstance(layer, Vote) and after:
-                raise UsageError(f"{layer} must be the last layer, but {after} follows")
             if isinstance(layer, Pool) and self.coding == "static" and index < first:
                 raise UsageError(f"{layer} comes before the first neurons; pooling takes spikes, not analog input")
-            if isinstance(layer, MaxPool) and any(
-                isinstance(x, AvgPool) for x in self.layers[max(0, index - 1) : index]
-            ):
-                raise UsageError(f"{layer} takes spikes, not the averages of {self.layers[index - 1]}")
-        last = self.layers[neurons[-1] + 1 :] if neurons else self.layers
-        if not neurons or not (
-            all(isinstance(layer, Vote) for layer in last)
-            or (isinstance(last[-1], Linear) and all(isinstance(layer, Flatten) for layer in last[:-1]))
-        ):
-            raise UsageError(
-                "the last layer of a network must be neurons, a vote among them, or a Linear that reads them out"
-            )
+            if isinstance(layer, MaxPool) and before and isinstance(before[-1], AvgPool):
+                raise UsageError(f"{layer} takes spikes, not the averages of {before[-1]}")
+            if isinstance(layer, Vote):
+                self._check_vote(layer, before, after)
+        if not neurons:
+            raise UsageError("a network must have neurons")
+
+    def _check_vote(self, vote: Vote, before: tuple[Layer, ...], after: tuple[Layer, ...]) -> None:
+        if after:
+            raise UsageError(f"{vote} must be the last layer, but {after[0]} follows")
+        voters = [layer for layer in before if not isinstance(layer, Flatten)][-1:]
+        if not voters or not isinstance(voters[0], Neuron | MaxPool):
+            raise UsageError(f"{vote} must follow neurons, whose spikes it counts")
 
     def _check_averages(self) -> None:
         top = 1  # spikes that a value may be the average of
@@ -136,20 +136,25 @@ class Network:
         return prod(list(self.shapes())[-1])
 
     @property
-    def tail(self) -> Linear | None:
-        """The last layer, if it has synapses and no neurons."""
-        last = self.layers[-1]
-        return last if isinstance(last, Linear) else None
+    def tail(self) -> tuple[Layer, ...]:
+        """The layers at the end that are linear, from the first average or synapses without neurons on."""
+        size = 0
+        while isinstance(self.layers[-1 - size], AvgPool | Flatten | Linear | Conv):
+            size += 1
+        last = self.layers[len(self.layers) - size :]
+        while last and isinstance(last[0], Flatten):
+            last = last[1:]
+        return last
 
     @property
     def spiking(self) -> tuple[Layer, ...]:
         """All layers but the tail."""
-        return self.layers[:-1] if self.tail else self.layers
+        return self.layers[: len(self.layers) - len(self.tail)]
 
     @property
     def counted(self) -> int:
         """Number of values that are counted for each sample: those of the read-out or, with a tail, what it reads."""
-        return self.outputs if self.tail is None else self.tail.weight.shape[1]
+        return prod(list(self.shapes())[len(self.spiking) - 1])
 
     @property
     def group(self) -> int:
@@ -192,8 +197,8 @@ class Network:
                     arrays |= {f"{index}.positions": value.positions, f"{index}.values": value.values}
                 elif isinstance(value, np.ndarray):
                     arrays[f"{index}.{f.name}"] = value
-                elif f.name == "drop" and value is None:
-                    continue  # so that what needs none is read by older versions
+                elif f.name in LATER and value == f.default:
+                    continue
                 elif f.name != "bias":
                     entry[f.name] = list(value) if isinstance(value, tuple) else value
             layers.append(entry)

@@ -189,8 +189,11 @@ class Neuron(Layer):
         leaky, undecayed input     h = v − (v − r) / tau + x
         not leaky (tau None)       h = v + x
 
+    `rate` stands in for 1 / tau where other frameworks multiply by it; `keep` makes it h = keep · v + x. Both are there
+    because floats round differently then. One of tau, rate and keep may be given.
+
     It fires where h ≥ threshold; v is then the reset potential (hard) or, with `reset` None, h − drop (soft), where
-    `drop` is the threshold if it is None.
+    `drop` is the threshold if it is None. With `late`, the drop is taken in the next time step, from the h of that one.
     """
 
     kind = "neuron"
@@ -199,21 +202,31 @@ class Neuron(Layer):
     reset: float | None = field(default=0.0, kw_only=True)
     decay_input: bool = field(default=True, kw_only=True)
     drop: float | None = field(default=None, kw_only=True)
+    rate: float | None = field(default=None, kw_only=True)
+    keep: float | None = field(default=None, kw_only=True)
+    late: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named = {"tau": self.tau, "threshold": self.threshold, "reset": self.reset, "drop": self.drop}
-        for what, number in named.items():
+        for what in ("tau", "threshold", "reset", "drop", "rate", "keep"):
+            number = getattr(self, what)
             if number is None and what != "threshold":
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 3e38:
                 raise UsageError(f"{what} of {self} must be a finite number, not {number!r}")
         if self.tau is not None and self.tau < 1:
             raise UsageError(f"tau of {self} must be at least 1, not {self.tau}")
-        if not isinstance(self.decay_input, bool):
-            raise UsageError(f"decay_input of {self} must be true or false, not {self.decay_input!r}")
-        if self.drop is not None and self.reset is not None:
-            raise UsageError(f"{self} has a drop, which belongs to a soft reset, and a reset potential; give one")
+        for what in ("rate", "keep"):
+            if (number := getattr(self, what)) is not None and not 0 <= number <= 1:
+                raise UsageError(f"{what} of {self} must be from 0 to 1, not {number}")
+        for what in ("decay_input", "late"):
+            if not isinstance(getattr(self, what), bool):
+                raise UsageError(f"{what} of {self} must be true or false, not {getattr(self, what)!r}")
+        if sum(number is not None for number in (self.tau, self.rate, self.keep)) > 1:
+            raise UsageError(f"{self} leaks in more than one way; give one of tau, rate and keep, and None for tau")
+        if (self.drop is not None or self.late) and self.reset is not None:
+            what = "drop" if self.drop is not None else "late"
+            raise UsageError(f"{self} has {what}, which belongs to a soft reset, and a reset potential; give one")
 
     @property
     def taken(self) -> float:
@@ -245,11 +258,36 @@ class Pool(Layer):
             raise UsageError(f"{self} takes maps with {len(self.kernel)} dimension(s), not the shape {shape}")
         return shape[0], *_slide(self, shape[1:], self.kernel, self.kernel, self.stride, self.padding)
 
+    def overhang(self, size: Shape) -> Shape:
+        """Return by how much the last window reaches beyond maps of a size, in each dimension; mostly 0, or less."""
+        count = self.output((1, *size))[1:]
+        return tuple(
+            (c - 1) * s + k - p - n for c, s, k, p, n in zip(count, self.stride, self.kernel, self.padding, size)
+        )
 
+
+@dataclass(frozen=True, eq=False)
 class MaxPool(Pool):
-    """The largest value in the window: 1 where any spike is."""
+    """The largest value in the window: 1 where any spike is.
+
+    With `ceil`, windows that begin on a map, or on the padding before it, and end beyond it count too.
+    """
 
     kind = "max_pool"
+    ceil: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.ceil, bool):
+            raise UsageError(f"ceil of {self} must be true or false, not {self.ceil!r}")
+
+    def output(self, shape: Shape) -> Shape:
+        """Return `(channels, *size)`."""
+        if not self.ceil or len(shape) != 1 + len(self.kernel):
+            return super().output(shape)
+        sides = list(zip(shape[1:], self.kernel, self.stride, self.padding))
+        channels, *counts = super().output((shape[0], *(n + (k - n - 2 * p) % s for n, k, s, p in sides)))
+        return channels, *(count - ((count - 1) * s >= n + p) for count, (n, _, s, p) in zip(counts, sides))
 
 
 class AvgPool(Pool):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from synaprune.engine.draft import Draft, number, require
 from synaprune.engine.layers import Neuron
 from synaprune.errors import UsageError
 
-__all__ = ["box", "leaky", "lif"]
+__all__ = ["box", "fire", "leaky", "lif"]
 
 
 def lif(name: str, module: Any, layers: Draft) -> None:
@@ -29,45 +30,47 @@ def lif(name: str, module: Any, layers: Draft) -> None:
 def leaky(name: str, module: Any, layers: Draft) -> None:
     """Add the neurons of snnTorch's Leaky: h = β·v + x, a spike where h is above the threshold.
 
-    It resets one step later. To 0 that comes to the same, as nothing reads v in between; what a reset by subtraction
-    takes has not decayed then, so that θ/β is to be taken at once.
+    It resets in the next time step. To 0 that comes to the same, as nothing reads v in between.
     """
-    refused = {"inhibition": module.inhibition, "state_quant": module.state_quant}
-    for what, value in refused.items():
-        require(name, what, value, False)
+    for what in ("inhibition", "state_quant"):
+        require(name, what, getattr(module, what), False)
     require(name, "graded_spikes_factor", number(name, "graded_spikes_factor", module.graded_spikes_factor), 1.0)
-    require(name, "reset_mechanism", module.reset_mechanism, "subtract", "zero")
-    beta = min(max(number(name, "beta", module.beta), 0.0), 1.0)
-    threshold = number(name, "threshold", module.threshold)
-    soft = module.reset_mechanism == "subtract"
-    if soft and not module.reset_delay:
+    if module.spike_grad(torch.tensor([-1e-3, 0.0, 1e-3, 2.0])).tolist() != [0, 0, 1, 1]:
+        raise UsageError(f"the engine cannot run '{name}': its spike_grad does not spike just above the threshold")
+    # The function decides, whatever was assigned, or loaded from a state, after the neurons were made.
+    how = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}[module.state_function.__name__]
+    require(name, "reset_mechanism", tuple(module.reset_dict)[int(module.reset_mechanism_val)], how)
+    threshold, beta = number(name, "threshold", module.threshold), number(name, "beta", module.beta)
+    if not module.reset_delay and how == "subtract":
         raise UsageError(
             f"the engine cannot run '{name}' with reset_mechanism='subtract' and reset_delay=False, which resets some "
             "spikes twice; leave reset_delay out, or take reset_mechanism='zero'"
         )
-    if soft and not beta:
-        raise UsageError(f"the engine cannot run '{name}' with beta=0 and reset_mechanism='subtract'; take 'zero'")
-    if threshold <= 0 and not module.reset_delay:
-        raise UsageError(f"the engine cannot run '{name}' with threshold={threshold:g}; it needs one above 0")
-    tau = None if beta == 1 else 1 / (1 - beta)
-    reset: dict[str, Any] = {"reset": None, "drop": threshold / beta} if soft else {"reset": 0.0}
-    layers.append(Neuron(name, tau=tau, threshold=_above(threshold), decay_input=False, **reset))
+    if not module.reset_delay and how == "zero" and threshold < 0:
+        raise UsageError(f"the engine cannot run '{name}' with threshold={threshold:g} and reset_delay=False")
+    resets: dict[str, dict[str, Any]] = {
+        "subtract": {"reset": None, "drop": threshold, "late": True},
+        "zero": {"reset": 0.0},
+        "none": {"reset": None, "drop": 0.0},
+    }
+    layers.append(Neuron(name, tau=None, keep=min(max(beta, 0.0), 1.0), threshold=_above(threshold), **resets[how]))
 
 
 def box(name: str, module: Any, layers: Draft) -> None:
-    """Add the neurons of Norse's LIFBoxCell: h = v + (v_leak − v + x)·dt/τ, a spike where h is above the threshold."""
+    """Add the neurons of Norse's LIFBoxCell: h = v + dt/τ · (x + v_leak − v), a spike above the threshold."""
     p, how = module.p, module.p.reset_method.__name__
-    leak, threshold, reset, rate = (
-        number(name, what, getattr(p, what)) for what in ("v_leak", "v_th", "v_reset", "tau_mem_inv")
-    )
+    leak, threshold, reset = (number(name, what, getattr(p, what)) for what in ("v_leak", "v_th", "v_reset"))
     require(name, "reset_method", how, "reset_value", "reset_subtract")
     require(name, "v_leak", leak, reset if how == "reset_value" else 0.0)
-    settings: dict[str, Any] = {"tau": 1 / (rate * module.dt), "threshold": _above(threshold)}
-    if how == "reset_value":
-        settings |= {"reset": reset}
-    else:
-        settings |= {"reset": None, "drop": threshold}
-    layers.append(Neuron(name, **settings))
+    rate = number(name, "tau_mem_inv", module.dt * p.tau_mem_inv)
+    own: dict[str, Any] = {"reset": reset} if how == "reset_value" else {"reset": None, "drop": threshold}
+    layers.append(Neuron(name, tau=None, rate=rate, threshold=_above(threshold), **own))
+
+
+def fire(name: str, module: Any, layers: Draft) -> None:
+    """Add the neurons of Norse's IAF and IAFCell: h = v + x, a spike where h is above the threshold."""
+    threshold, reset = (number(name, what, getattr(module.p, what)) for what in ("v_th", "v_reset"))
+    layers.append(Neuron(name, tau=None, threshold=_above(threshold), reset=reset))
 
 
 def _above(threshold: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from synaprune.engine.draft import Draft, array
-from synaprune.engine.layers import Conv, Flatten, Linear, Weight
+from synaprune.engine.layers import AvgPool, Conv, Flatten, Layer, Linear, MaxPool, Weight
 from synaprune.errors import UsageError
 
 __all__ = ["fold_forward", "norm"]
@@ -39,11 +39,18 @@ def norm(name: str, module: Any, layers: Draft) -> None:
     layers[-1] = replace(before, weight=weight, bias=bias.astype(np.float32))
 
 
+def _passes(layer: Layer, scale: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether it is all the same if a pool comes before a normalisation or behind it."""
+    if isinstance(layer, AvgPool):
+        return not (any(layer.padding) and shift.any())
+    return isinstance(layer, MaxPool) and bool((scale >= 0).all())
+
+
 def fold_forward(waiting: tuple[str, np.ndarray, np.ndarray], layers: Draft) -> None:
     """Let the synapses that have just come take over the normalisation before them, if they can."""
     name, scale, shift = waiting
     layer = layers[-1]
-    if isinstance(layer, Flatten):
+    if isinstance(layer, Flatten) or _passes(layer, scale, shift):
         return
     if not isinstance(layer, Linear | Conv):
         raise UsageError(f"the engine cannot run '{name}': between it and synapses lies {layer}")

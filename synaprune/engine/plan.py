@@ -16,6 +16,7 @@ import numpy as np
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import AvgPool, Conv, Flatten, Layer, Linear, Neuron, Pool, Shape
 from synaprune.engine.lists import by_sender, int32, side_by_side, starts, synapses_of
+from synaprune.engine.tail import cost
 from synaprune.engine.trains import LANES, Train, as_maps, grid, taps, two, words_of
 from synaprune.errors import UsageError
 
@@ -93,6 +94,9 @@ class _Planner:
                 train = self.pool(index, layer, train, out)
             shape = out
         assert train is not None
+        shapes = list(self.network.shapes())[len(self.network.spiking) - 1 :]
+        for tail, shape, out in zip(self.network.tail, shapes, shapes[1:]):
+            self.charge_tail(*cost(tail, shape, out))
         self.add("count", train, None, table=int32(train.all_pixels()[:: LANES if self.lanes else 1]))
         return Plan(tuple(self.steps), self.memory, LANES if self.lanes else 1, tuple(self.trains))
 
@@ -216,11 +220,9 @@ class _Planner:
         kernel, stride, padding = two(layer.kernel, 1), two(layer.stride, 1), two(layer.padding, 0)
         begin = np.stack(np.divmod(np.arange(out[1] * out[2]), out[2]), 1) * stride  # of each window, + padding
         # Windows may begin right of the last column or below the last row, in the padding; there must be bits for them.
-        if (
-            train.pitch < train.width + padding[1]
-            or begin[-1] @ (train.pitch, 1) >= (train.stride - train.lead) * LANES
-        ):
-            pitch = train.width + int(padding[1])
+        gap = max(padding[1], layer.overhang((train.height, train.width)[-len(layer.kernel) :])[-1])
+        if train.pitch < train.width + gap or begin[-1] @ (train.pitch, 1) >= (train.stride - train.lead) * LANES:
+            pitch = train.width + int(gap)
             words = int(begin[-1] @ (pitch, 1)) // LANES + 1
             wide = self.placed(replace(train, pitch=pitch, lead=0, stride=words))
             self.gather(train, wide, np.stack((wide.pixels(), train.pixels()), 1))
@@ -296,6 +298,12 @@ class _Planner:
         if size > self.passing[1]:
             self.passing = (self.allocate(size), size)
         return self.passing[0]
+
+    def charge_tail(self, additions: int, size: int) -> None:
+        """Add up what a layer takes that is computed behind the steps."""
+        self.work += additions
+        if size > MAX_MEMORY:
+            raise UsageError("the network needs more than 2 GiB of working memory for one sample; it is too large")
 
     def charge(self, step: Step) -> None:
         """Add up what a step takes, so that no network, whoever made it, takes all memory or all time there is."""

@@ -23,14 +23,16 @@ def pool(name: str, module: Any, layers: Draft) -> None:
         require(name, "divisor_override", getattr(module, "divisor_override", None), None)
     dims = int(type(module).__name__[-2])
     kernel, stride, padding = (whole(n, dims) for n in (module.kernel_size, module.stride, module.padding))
-    found = (MaxPool if largest else AvgPool)(name, kernel=kernel, stride=stride, padding=padding)
-    if module.ceil_mode:
-        size = [n + 2 * p - k for n, k, p in zip(layers.shape[1:], kernel, padding)]
-        if any(over > 0 and over % s for over, s in zip(size, stride)):
-            raise UsageError(
-                f"the engine cannot run '{name}' with ceil_mode=True, which here makes windows that hang over the edge "
-                f"of {layers.shape[1:]}; choose sizes that fit"
-            )
+    found: MaxPool | AvgPool = MaxPool(name, kernel=kernel, stride=stride, padding=padding, ceil=module.ceil_mode)
+    size = layers.shape[1:]
+    hanging = module.ceil_mode and len(size) == dims and any(o > p for o, p in zip(found.overhang(size), padding))
+    if hanging and not largest:
+        raise UsageError(
+            f"the engine cannot run '{name}' with ceil_mode=True, which here makes windows that hang over the edge "
+            f"of {size} and average fewer places; choose sizes that fit"
+        )
+    if not hanging:
+        found = (MaxPool if largest else AvgPool)(name, kernel=kernel, stride=stride, padding=padding)
     layers.append(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import AvgPool, Conv, Linear, MaxPool, Neuron, Pool
 
-__all__ = ["spike_trains"]
+__all__ = ["spike_trains", "windows"]
 
 
 def spike_trains(network: Network, x: np.ndarray) -> list[np.ndarray]:
@@ -21,7 +21,7 @@ def spike_trains(network: Network, x: np.ndarray) -> list[np.ndarray]:
     steps = steps.reshape(*steps.shape[:2], *network.input_shape)
     planes, scale = [steps], 1.0  # a number on each place, as binary digits, and what 1 stands for
     trains: list[np.ndarray] = []
-    for layer in network.layers:
+    for layer in network.spiking:
         if isinstance(layer, Linear | Conv):
             planes = [_currents(layer, planes, scale)]
         elif isinstance(layer, Neuron):
@@ -29,9 +29,9 @@ def spike_trains(network: Network, x: np.ndarray) -> list[np.ndarray]:
             trains.append(_fire(layer, current))
             planes, scale = [trains[-1].astype(np.float32)], 1.0
         elif isinstance(layer, MaxPool):
-            planes = [np.maximum.reduce(_windows(layer, planes[0]))]
+            planes = [np.maximum.reduce(windows(layer, planes[0]))]
         elif isinstance(layer, AvgPool):
-            count = sum(2**bit * part for bit, plane in enumerate(planes) for part in _windows(layer, plane))
+            count = sum(2**bit * part for bit, plane in enumerate(planes) for part in windows(layer, plane))
             top, scale = round(np.prod(layer.kernel) * (2 ** len(planes) - 1)), scale / np.prod(layer.kernel)
             planes = [(count // 2**bit % 2).astype(np.float32) for bit in range(top.bit_length())]
         else:
@@ -76,22 +76,34 @@ def _fire(neuron: Neuron, current: np.ndarray) -> np.ndarray:
     threshold = np.float32(neuron.threshold)
     v = np.full(current.shape[1:], rest, np.float32)
     spikes = np.zeros(current.shape, bool)
+    taken = np.float32(neuron.taken)
     for t, x in enumerate(current):
-        if neuron.tau is None:
-            h = v + x
-        elif neuron.decay_input:
-            h = v + (x - (v - rest)) / np.float32(neuron.tau)
-        else:
-            h = v - (v - rest) / np.float32(neuron.tau) + x
+        h = _charge(neuron, v, rest, x)
+        if neuron.late:
+            h = np.where(v >= threshold, h - taken, h)
         spikes[t] = h >= threshold
-        v = np.where(spikes[t], h - np.float32(neuron.taken) if neuron.reset is None else rest, h)
+        v = h if neuron.late else np.where(spikes[t], h - taken if neuron.reset is None else rest, h)
     return spikes
 
 
-def _windows(layer: Pool, plane: np.ndarray) -> list[np.ndarray]:
-    """Return what each place of the window sees."""
-    padded = np.pad(plane, [(0, 0)] * 3 + [(p, p) for p in layer.padding])
-    size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[3:], layer.kernel, layer.stride)]
+def _charge(neuron: Neuron, v: np.ndarray, rest: np.float32, x: np.ndarray) -> np.ndarray:
+    if neuron.keep is not None:
+        return np.float32(neuron.keep) * v + x
+    away = x - (v - rest) if neuron.decay_input else v - rest
+    if neuron.tau is not None:
+        away = away / np.float32(neuron.tau)
+    elif neuron.rate is not None:
+        away = away * np.float32(neuron.rate)
+    else:
+        return v + x
+    return v + away if neuron.decay_input else v - away + x
+
+
+def windows(layer: Pool, plane: np.ndarray) -> list[np.ndarray]:
+    """Return what each place of the window sees of `[T, N, channels, *size]`, zeros beyond the edges."""
+    size = layer.output(plane.shape[2:])[1:]
+    edges = zip(layer.padding, layer.overhang(plane.shape[3:]))
+    padded = np.pad(plane, [(0, 0)] * 3 + [(p, max(p, over)) for p, over in edges])
     starts = np.ndindex(*layer.kernel)
     places = ([slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(place, size, layer.stride)] for place in starts)
     return [padded[:, :, :, *place] for place in places]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 import safetensors
 
 from synaprune import __version__
-from synaprune.engine.graph import Network
+from synaprune.engine.graph import LATER, Network
 from synaprune.engine.layers import Conv, Linear, check_sizes
 from synaprune.errors import UsageError, short
 from synaprune.export import rice
@@ -38,9 +38,10 @@ from synaprune.tensorfile import write as write_tensors
 
 __all__ = ["FORMAT", "provenance", "read", "write"]
 
-FORMAT = 1
-"""Version of the file's layout; raised when older readers would misread a file."""
+FORMAT = 2
+"""Latest version of the file's layout. What the first one can say is written in it, for older readers."""
 
+FORMATS = (1, FORMAT)
 NAMES = {"uint8": "U8", "float32": "F32", "float16": "F16", "int8": "I8", "uint16": "U16"}  # NumPy's, safetensors'
 DTYPES = {"code": ("U8",), "values": ("F32", "F16", "I8"), "scale": ("U16",), "bias": ("F32",)}
 REMEDY = "export the network again"
@@ -83,7 +84,7 @@ def write(
             if scale is not None:
                 arrays[name + "scale"] = scale
     origin = {"synaprune": __version__, **(provenance or {})}
-    text = json.dumps({"format": FORMAT, "network": plain, "provenance": origin}, allow_nan=False)
+    text = json.dumps({"format": _format(plain["layers"]), "network": plain, "provenance": origin}, allow_nan=False)
     metadata = {"synaprune": text, "crc32": _checksum(text, arrays)}
     path = Path(path)
     check_place(path)
@@ -125,6 +126,13 @@ def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
+def _format(layers: Sequence[Mapping[str, Any]]) -> int:
+    """Return the first format that knows all fields of the layers, and such an end."""
+    last = max(index for index, layer in enumerate(layers) if layer["kind"] == "neuron")
+    known = not any(layer.keys() & set(LATER) for layer in layers)
+    return 1 if known and all(layer["kind"] == "vote" for layer in layers[last + 1 :]) else FORMAT
+
+
 def _synapses(name: str, entry: dict[str, Any], tensors: Arrays) -> Arrays:
     """Take one layer's tensors out of `tensors`; return its positions, weights and bias."""
     shape, m = entry["shape"], entry.pop("m")
@@ -156,13 +164,13 @@ def _open(path: Path) -> tuple[dict[str, Any], Arrays]:
         with readable(path) as name, safetensors.safe_open(name, framework="np") as file:
             metadata = file.metadata() or {}
             header = from_json(metadata["synaprune"])
-            if header["format"] == FORMAT and "state" not in header:
+            if header["format"] in FORMATS and "state" not in header:
                 arrays = {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise UsageError(f"'{path}' is no sparse file of synaprune, or is cut short; {REMEDY}") from error
-    if header["format"] != FORMAT:
+    if header["format"] not in FORMATS:
         raise UsageError(
-            f"'{path}' has format {short(header['format'])}, this version of synaprune reads {FORMAT};"
+            f"'{path}' has format {short(header['format'])}, this version of synaprune reads {FORMAT} and before;"
             " use the version that wrote it"
         )
     if "state" in header:

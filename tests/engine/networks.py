@@ -10,7 +10,11 @@ def weight(rng, *shape, density=0.5):
     return Weight.from_dense((rng.random(shape) < density) * (1.5 * rng.normal(size=shape) + 0.4))
 
 
-def neuron(rng, name=""):
+def neuron(rng, name="", newer=False):
+    if newer:
+        leak = [{"rate": 0.3}, {"keep": 0.8}, {}][rng.integers(3)]
+        reset = [{}, {"reset": None, "drop": 0.9}, {"reset": None, "late": True}][rng.integers(3)]
+        return Neuron(name, tau=None, threshold=1.0, decay_input=bool(rng.integers(2)), **leak, **reset)
     return Neuron(
         name,
         tau=rng.choice([2.0, 3.0, 1.5, None]),
@@ -43,17 +47,37 @@ def conv(rng, shape, name=""):
     )
 
 
-def pool(rng, dims):
+def pool(rng, dims, newer=False):
     kernel = tuple(int(n) for n in rng.integers(1, 4, dims))
-    return (MaxPool, AvgPool)[rng.integers(2)](
+    kind = (MaxPool, AvgPool)[rng.integers(2)]
+    return kind(
         kernel=kernel,
         stride=tuple(int(n) for n in rng.integers(1, 4, dims)),
         padding=tuple(int(rng.integers(0, k // 2 + 1)) for k in kernel),
+        **({"ceil": True} if newer and kind is MaxPool else {}),
     )
 
 
-def random_network(seed, linear_only=False):
-    """Return a network whose every choice is drawn; convolutions first, then fully connected layers."""
+def tail(rng, shape):
+    """Return layers that read spikes of a shape out: currents, and averages of them or for them."""
+    sides = len(shape) - 1
+    average = AvgPool(kernel=(2,) * sides, stride=(1,) * sides, padding=(1,) * sides) if sides else Flatten()
+    layers = []
+    for current in rng.permutation([True, False]):
+        try:
+            link = (conv(rng, shape) if sides else linear(rng, 6, *shape)) if current else average
+            shape = link.output(shape)
+        except UsageError:  # larger than what is left of the image
+            break
+        layers.append(link)
+    return layers
+
+
+def random_network(seed, linear_only=False, newer=False):
+    """Return a network whose every choice is drawn; convolutions first, then fully connected layers.
+
+    With `newer`, it has what a sparse file of the first version could not say.
+    """
     rng = np.random.default_rng(seed)
     T, coding = int(rng.choice([1, 3, 4, 8, 10, 17])), str(rng.choice(["static", "spikes"]))
     shape = [(int(rng.integers(1, 300)),), (2, int(rng.integers(4, 90)))][rng.integers(2)]
@@ -63,7 +87,10 @@ def random_network(seed, linear_only=False):
         shape = (int(rng.integers(1, 300)),)
     input_shape, layers = shape, []
     for _ in range(rng.integers(1, 4) if len(shape) > 1 else 0):
-        for make in (lambda shape: [conv(rng, shape), neuron(rng)], lambda shape: [pool(rng, len(shape) - 1)]):
+        for make in (
+            lambda shape: [conv(rng, shape), neuron(rng, newer=newer)],
+            lambda shape: [pool(rng, len(shape) - 1, newer)],
+        ):
             try:
                 links = make(shape)
                 after = links[0].output(shape)
@@ -74,8 +101,11 @@ def random_network(seed, linear_only=False):
                 break
     if not layers or not isinstance(layers[-1], Neuron) or rng.random() < 0.8:
         hidden = int(rng.integers(1, 80))
-        layers += [Flatten(), linear(rng, hidden, int(np.prod(shape))), neuron(rng)]
-        layers += [linear(rng, 10, hidden), neuron(rng)]
+        layers += [Flatten(), linear(rng, hidden, int(np.prod(shape))), neuron(rng, newer=newer)]
+        layers += [linear(rng, 10, hidden), neuron(rng, newer=newer)]
+        shape = (10,)
+    if newer and rng.random() < 0.7:
+        layers += tail(rng, shape)
     return Network(tuple(layers), input_shape, T, coding, str(rng.choice(["rate", "count"])))
 
 

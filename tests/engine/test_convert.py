@@ -223,7 +223,7 @@ FC = nn.Linear(4, 4)
         ([nn.Linear(4, 4), nn.BatchNorm1d(3), lif()], "'1' normalises 3 channels, but linear '0' has 4"),
         ([nn.Conv2d(1, 1, 2, padding="same"), lif()], "'0': its padding is not the same on both sides"),
         ([nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), lif()], "'0' with padding_mode='reflect'"),
-        ([nn.Conv2d(1, 1, 1), lif(), nn.MaxPool2d(3, ceil_mode=True)], "'2' with ceil_mode=True"),
+        ([nn.Conv2d(1, 1, 1), lif(), nn.AvgPool2d(3, ceil_mode=True)], "'2' with ceil_mode=True"),
         ([nn.Conv2d(1, 1, 1), lif(), nn.MaxPool2d(2, dilation=2)], "'2' with dilation=2"),
         (
             [nn.Conv2d(1, 1, 1), lif(), nn.AvgPool2d(2, padding=1, count_include_pad=False)],

@@ -14,6 +14,7 @@ from networks import inputs, random_network
 from synaprune import export
 from synaprune.engine import Conv, Engine, Flatten, Linear, Network, Neuron, Vote, Weight, build, compile
 from synaprune.engine.reference import spike_trains
+from synaprune.engine.tail import read_out
 from synaprune.errors import UsageError
 
 FC = Linear("fc", weight=Weight.from_dense(np.array([[0.0, 1.5]])))
@@ -36,17 +37,17 @@ def assert_same(network, samples, options=(), threads=1):
     x = inputs(network, samples)
     expected = spike_trains(network, x)
     engine, votes = through(network, x, options, threads)
-    counts = expected[-1].sum(0).reshape(samples, -1).astype(np.float32)
-    assert (votes == counts / np.float32(network.T if network.readout == "rate" else 1)).all()
+    counts = read_out(network.tail, expected[-1].sum(0), network.T).reshape(samples, -1).astype(np.float64)
+    assert (votes == (counts / (network.T if network.readout == "rate" else 1)).astype(np.float32)).all()
     assert list(engine.spikes.values()) == [int(train.sum()) for train in expected]
     return engine, x, expected
 
 
 @pytest.mark.parametrize("options", PATHS, ids=["native", "avx2", "portable"])
-@settings(deadline=None, max_examples=40)
-@given(seed=seeds)
-def test_every_spike_is_the_one_of_a_plain_loop(options, seed):
-    network = random_network(seed)
+@settings(deadline=None, max_examples=60)
+@given(seed=seeds, newer=st.booleans())
+def test_every_spike_is_the_one_of_a_plain_loop(options, seed, newer):
+    network = random_network(seed, newer=newer)
     engine, x, expected = assert_same(network, 2, options)
     for ours, theirs in zip(engine.trains(x), expected):
         assert ours.shape == theirs.shape
@@ -54,15 +55,15 @@ def test_every_spike_is_the_one_of_a_plain_loop(options, seed):
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=seeds, samples=st.sampled_from([1, 3, 4, 31, 33, 70]), threads=st.sampled_from([1, 3]))
-def test_samples_side_by_side(seed, samples, threads):
-    assert_same(random_network(seed, linear_only=True), samples, threads=threads)
+@given(seed=seeds, samples=st.sampled_from([1, 3, 4, 31, 33, 70]), threads=st.sampled_from([1, 3]), newer=st.booleans())
+def test_samples_side_by_side(seed, samples, threads, newer):
+    assert_same(random_network(seed, linear_only=True, newer=newer), samples, threads=threads)
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=seeds, samples=st.sampled_from([1, 2, 5]), threads=st.sampled_from([2, 3, 8]))
-def test_threads_share_samples_or_channels(seed, samples, threads):
-    assert_same(random_network(seed), samples, threads=threads)
+@given(seed=seeds, samples=st.sampled_from([1, 2, 5]), threads=st.sampled_from([2, 3, 8]), newer=st.booleans())
+def test_threads_share_samples_or_channels(seed, samples, threads, newer):
+    assert_same(random_network(seed, newer=newer), samples, threads=threads)
 
 
 def test_large_layers_are_cut_into_slices():
@@ -279,7 +280,7 @@ from networks import inputs, random_network
 from synaprune.engine import Engine, build
 library = build.library(("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", *sys.argv[1:]))
 for seed in range(30):
-    network = random_network(seed, linear_only=seed % 5 == 0)
+    network = random_network(seed, linear_only=seed % 5 == 0, newer=seed % 2 == 1)
     for threads in (1, 3):
         engine = Engine(network, threads)
         engine._library = library

@@ -212,9 +212,9 @@ def test_a_changed_byte_is_found(tmp_path):
 
 
 def test_a_file_of_a_later_version(tmp_path):
-    (tmp_path / "n").write_bytes(packed({"format": 2}, {"new": np.zeros(3)}))
+    (tmp_path / "n").write_bytes(packed({"format": 3}, {"new": np.zeros(3)}))
     with pytest.raises(
-        UsageError, match=r"has format 2, this version of synaprune reads 1; use the version that wrote it"
+        UsageError, match=r"has format 3, this version of synaprune reads 2 and before; use the version that wrote it"
     ):
         read(tmp_path / "n")
 
