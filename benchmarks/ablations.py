@@ -38,7 +38,9 @@ from torch import Tensor
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.optim import METHODS, GradR, Rewirer
+from synaprune.reading import named
 from synaprune.report.figures import BLUE, GREEN, MUTED, ORANGE, STYLE
+from synaprune.schema import TEXT, List, Number, Record
 from synaprune.train import build, recipes, results, schedule
 from synaprune.train.epoch import evaluate_network, topology, train_epoch
 from synaprune.train.run import commit, machine, versions
@@ -51,6 +53,18 @@ ANGLES = {
     "step": ("minus true gradient and step", ORANGE),
     "step_existing": ("the same, existing synapses", GREEN),
 }
+# What this file's results hold beyond those of a sweep; the redefined gradient's have the angles too.
+EPOCH = {"epoch": Number(1, whole=True), "regrown": Number(0)}
+FORM = Record(
+    {
+        "gradient": TEXT,
+        "epochs": List(Record(EPOCH)),
+        "settings": Record({"sparsity": Number(0, 1)}),
+        "metrics": Record({"validation_accuracy": Number(0, 1), "connectivity": Number(0, 1)}),
+    }
+)
+ANGLE = Record({"mean": Number()})
+MEASURED = Record({"epochs": List(Record({**EPOCH, "angles": Record(dict.fromkeys(ANGLES, ANGLE))}))})
 
 
 class TrueGradient(GradR):
@@ -78,6 +92,7 @@ class Angles:
     def _look(self, optimizer: Rewirer, *_: Any) -> None:
         if self._taken % self._steps in self._watched:
             theta = self._theta(optimizer)
+            optimizer.state_dict()  # what has begun before the first step waits to be asked for
             pulls = [(p.grad.double() * optimizer.state[p]["sign"]).flatten() for p in self._weights]
             self._before = theta, torch.cat(pulls)
 
@@ -152,7 +167,7 @@ def run(args: argparse.Namespace, gradient: str, sparsity: float, lr: float, see
         }
         with replacing(path) as file:
             file.write(json.dumps(record, indent=1).encode() + b"\n")
-    found = results.load(path)
+    found = results.load(path, FORM)
     if name := settings.difference(Settings.from_mapping(found["settings"], source=f"'{path}'")):
         raise UsageError(f"'{path}' was trained with another '{name}'; move it away, or give another folder with --out")
     return f"{path.stem}: {found['metrics']['validation_accuracy']:.2%} at {found['metrics']['connectivity']:.2%}"
@@ -160,9 +175,13 @@ def run(args: argparse.Namespace, gradient: str, sparsity: float, lr: float, see
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Return the records that are there, the lowest sparsity first."""
-    records = [results.load(path) for path in folder.glob("gradient-*.json")]
+    records = [results.load(path, FORM) for path in folder.glob("gradient-*.json")]
     if not any(record["gradient"] == "redefined" for record in records):
         raise UsageError(f"'{folder}' holds no result of the redefined gradient; leave out --table and --figure")
+    for record in records:
+        if record["gradient"] == "redefined":
+            with named(f"result '{folder}/{record['point']}'", results.REMEDY):
+                MEASURED.check(record)
     return sorted(records, key=lambda r: (r["settings"]["sparsity"], r["gradient"], r["settings"]["seed"]))
 
 

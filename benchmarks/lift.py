@@ -29,6 +29,7 @@ from unittest import mock
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.optim import METHODS, GradR
+from synaprune.schema import Number, Record
 from synaprune.train import recipes, results
 from synaprune.train.loop import train
 from synaprune.train.run import commit, machine, versions
@@ -61,6 +62,7 @@ TASKS: dict[str, tuple[str, dict[str, Any], dict[float, float]]] = {
         {0.5: 3e-3, 0.9: 1e-2, 0.95: 1e-2, 0.9775: 1e-2, 0.9927: 3e-2},
     ),
 }
+FORM = Record({"metrics": Record({"validation_accuracy": Number(0, 1), "connectivity": Number(0, 1)})})
 
 
 def run(folder: Path, task: str, rule: str, sparsity: float, seed: int) -> str:
@@ -84,7 +86,7 @@ def run(folder: Path, task: str, rule: str, sparsity: float, seed: int) -> str:
         }
         with replacing(path) as file:
             file.write(json.dumps(record, indent=1).encode() + b"\n")
-    found = results.load(path)["metrics"]
+    found = results.load(path, FORM)["metrics"]
     return f"{path.stem}: {found['validation_accuracy']:.2%} at {found['connectivity']:.2%}"
 
 
@@ -97,7 +99,7 @@ def table(folder: Path, task: str) -> str:
         cells = []
         for sparsity in sparsities:
             paths = sorted(folder.glob(f"{task}-{rule}-{sparsity:g}-seed*.json"))
-            values = [100 * results.load(path)["metrics"]["validation_accuracy"] for path in paths]
+            values = [100 * results.load(path, FORM)["metrics"]["validation_accuracy"] for path in paths]
             found = results.estimate(values) if values else None
             half = "" if found is None or found.half is None else f" ± {found.half:.2f}"
             cells.append("" if found is None else f"{found.mean:.2f}{half}")

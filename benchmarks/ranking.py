@@ -35,9 +35,13 @@ from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.report.figures import BLUE, MUTED, ORANGE, STYLE
 from synaprune.report.names import along
+from synaprune.schema import TEXT, Maybe, Number
+from synaprune.schema import Record as Form
 from synaprune.train import results
 
 Record = dict[str, Any]
+SETTINGS = {"method": TEXT, "lr": Number(), "holdout": Number(0), "sparsity": Maybe(Number(0, 1))}
+FORM = Form({"settings": Form(SETTINGS), "metrics": Form({"connectivity": Number(0, 1)})})
 OTHERS = "#cfd5dc"
 
 
@@ -81,7 +85,10 @@ def cells(records: list[Record]) -> dict[str, dict[float, Cell]]:
 
 def accuracy(record: Record) -> float:
     """Return the accuracy of a record: on held-out images where there are some."""
-    return float(record["metrics"]["validation_accuracy" if record["settings"]["holdout"] else "test_accuracy"])
+    part = "validation_accuracy" if record["settings"]["holdout"] else "test_accuracy"
+    if part not in record["metrics"]:
+        raise UsageError(f"the result of '{record['point']}' holds no {part}; {results.REMEDY}")
+    return float(record["metrics"][part])
 
 
 def best(rates: dict[float, list[float]]) -> Cell:
@@ -195,7 +202,7 @@ def main() -> None:
     if args.figure and args.figure.suffix not in (".png", ".svg"):
         parser.error(f"--figure must end in .png or .svg, not '{args.figure}'")
     try:
-        records = [record for folder in args.folders for record in results.read(folder)]
+        records = [record for folder in args.folders for record in results.read(folder, FORM)]
         print(rates(records) if args.rates else ranking(cells(records)))
         if args.figure:
             draw(records, args.figure)

@@ -193,8 +193,16 @@ def test_ablations_bad_input(ablations, tmp_path, monkeypatch, capsys, arguments
 
 
 def test_ablations_refuses_other_settings(ablations, tmp_path, monkeypatch, capsys):
-    settings = {"task": "mnist"}
-    record = {"point": "", "settings": settings, "metrics": {}, "seconds": 0}
+    settings = {"task": "mnist", "seed": 0, "sparsity": 0.95}
+    metrics = {"validation_accuracy": 0.9, "connectivity": 0.05}
+    record = {
+        "point": "",
+        "settings": settings,
+        "metrics": metrics,
+        "seconds": 0,
+        "gradient": "redefined",
+        "epochs": [],
+    }
     (tmp_path / "gradient-redefined-0.95-seed0.json").write_text(json.dumps(record))
     monkeypatch.setattr(sys, "argv", ["ablations.py", *ABLATION, f"--out={tmp_path}"])
     with pytest.raises(SystemExit, match="2"):

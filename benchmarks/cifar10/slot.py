@@ -240,12 +240,24 @@ def pack(carry: Path, data: Path, wheels: list[str]) -> int:
 
 def keep(out: Path, results: Path) -> int:
     """Write the results and networks that came back to where the project keeps them."""
-    found = json.loads((out / "records.json").read_text())
-    for name in found["results"]:
-        sweep, _, file = name.partition("/")
-        if sweep not in SWEEPS or Path(file).name != file:
-            print(f"slot.py: '{name}' is no result of a sweep of this runner", file=sys.stderr)
-            return 2
+    from synaprune.errors import UsageError
+    from synaprune.reading import content, from_json, named
+    from synaprune.schema import ANYTHING, Record, Table
+    from synaprune.train.forms import RESULT
+
+    path = out / "records.json"
+    try:
+        with named(f"'{path}' is damaged: it", "bring it back anew"):
+            found = from_json(content(path), finite=False)
+            Record({"results": Table(ANYTHING)}).check(found)
+            for name in found["results"]:
+                sweep, _, file = name.partition("/")
+                if sweep not in SWEEPS or Path(file).name != file:
+                    raise UsageError(f"'{name}' is no result of a sweep of this runner")
+            Table(RESULT).check(found["results"], ("results",))
+    except (UsageError, OSError) as error:
+        print(f"slot.py: {error}", file=sys.stderr)
+        return 2
     for name, record in found["results"].items():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text(json.dumps(record, indent=1) + "\n")

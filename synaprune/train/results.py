@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from synaprune.errors import MachineError, UsageError
 from synaprune.reading import content, from_json, named
+from synaprune.schema import Form
 from synaprune.terminal import safe
 from synaprune.train.forms import RESULT
 
@@ -44,8 +45,8 @@ class Row(NamedTuple):
     figures: dict[str, Estimate]
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a result file holds: point, settings, metrics and more.
+def load(path: str | os.PathLike[str], form: Form = RESULT) -> dict[str, Any]:
+    """Return what a result file holds: point, settings, metrics and more, if a reader's own form asks for that.
 
     Raises:
         UsageError: there is none, or it is damaged, or no result.
@@ -57,6 +58,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not isinstance(found, dict) or not RESULT.required.keys() <= found.keys():
             raise UsageError(f"'{path}' is no result of a sweep; move it to another folder")
         RESULT.check(found)
+        form.check(found)
     return found
 
 
@@ -67,8 +69,8 @@ def _content(path: Path) -> Any:
         raise UsageError(f"there is no result '{path}'") from error
 
 
-def read(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return all results in a folder, in the order of their points' names and seeds.
+def read(folder: str | os.PathLike[str], form: Form = RESULT) -> list[dict[str, Any]]:
+    """Return all results in a folder as `load` does, in the order of their points' names and seeds.
 
     Raises:
         UsageError: there is no such folder, or a file in it is damaged or no result.
@@ -76,7 +78,7 @@ def read(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     if not Path(folder).is_dir():
         raise UsageError(f"there is no folder of results '{folder}'")
-    found = [load(path) for path in sorted(Path(folder).glob("*.json"))]
+    found = [load(path, form) for path in sorted(Path(folder).glob("*.json"))]
     return sorted(found, key=lambda result: (result["point"], result["settings"]["seed"]))
 
 
