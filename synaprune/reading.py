@@ -223,8 +223,13 @@ def _check_values(value: Any, finite: bool) -> None:
 
 
 def _whole(word: str) -> bool:
-    """Whether a text has no half of a letter beyond the first 65,536, which cannot be written to any file."""
-    return word.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in word)
+    """Whether a text has no half of a letter beyond the first 65,536, which cannot be written to any file.
+
+    Those that Python puts in the place of bytes of a file's name that are no text are whole.
+    """
+    return word.isascii() or not any(
+        "\ud800" <= letter <= "\udfff" for letter in word if not "\udc80" <= letter <= "\udcff"
+    )
 
 
 def _keys(place: Any) -> list[str]:

@@ -21,7 +21,7 @@ WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by th
 def fingerprint(weight: Tensor) -> Tensor:
     """Return what tells the values of a tensor apart from others, at most a quarter of its size if it is large."""
     values = weight.detach()
-    flat = values.as_strided((values.numel(),), (1,)) if is_dense(values) else values.flatten()
+    flat = values.as_strided((values.numel(),), (1,)) if is_dense(values) else values.flatten().contiguous()
     words = flat.view(WHOLE[flat.element_size()])
     per_word = 8 // flat.element_size()
     if words.numel() % per_word == 0 and words.storage_offset() % per_word == 0:

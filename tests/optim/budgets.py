@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from common import state_of
 from torch import nn
 
 from synaprune.optim import GradR, Magnitude, MagnitudeSTE
@@ -41,7 +42,7 @@ def equal(generator, weight, optimizer):
 def births(generator, weight, optimizer):
     """Noise, and a pull on every absent synapse to come back."""
     away = torch.where(optimizer.theta(weight) < 0, 1.0, -1.0)  # of a masked latent, from 0
-    sign = -optimizer.state[weight]["sign"].float() if isinstance(optimizer, GradR) else away
+    sign = -state_of(optimizer, weight)["sign"].float() if isinstance(optimizer, GradR) else away
     return torch.where(optimizer.mask(weight), noise(generator, weight, optimizer), 3.0 * sign)
 
 
