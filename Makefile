@@ -11,7 +11,7 @@ demo: .venv/done
 	$(BIN)/synaprune train digits/grad_r --out runs/demo
 
 test: lint wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/done
 	$(BIN)/ruff check .

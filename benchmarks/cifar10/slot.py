@@ -42,7 +42,7 @@ CARRIED = ("spikingjelly", "loguru", "pooch")  # what a machine made for torch m
 PIECES = (*(f"data_batch_{i}.bin.delta.xz" for i in range(1, 6)), "test_batch.bin.delta.xz")
 RESERVE = 20.0  # seconds to bring the results out
 LARGEST, NETWORKS = 16 * 2**20, 6
-TINY = {"width": 4, "time_steps": 2, "limit": 2000, "batch_size": 64, "compile": "false", "device": "cpu", "warmup": 1}
+TINY = {"width": 4, "time_steps": 2, "limit": 256, "batch_size": 8, "compile": "false", "device": "cpu", "warmup": 1}
 SWEEPS = {"tune": {"epochs": 1, "holdout": 10000}, "curve": {"epochs": 2}, "descent": {"epochs": 7}}  # if tiny
 
 
