@@ -66,6 +66,7 @@ def compile(
 
     Raises:
         UsageError: for a model or a file that cannot be run; the sentence names what stands in the way.
+        MachineError: there is nothing to run it with, neither a C compiler nor torch.
 
     """
     settings = {"T": T, "input_shape": input_shape, "coding": coding, "readout": readout}

@@ -6,6 +6,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from importlib.util import find_spec
 from math import prod
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Engine:
         backend: "c", "torch" or, by default, "c" where a C compiler works and else "torch", slowly, which is logged.
 
     Raises:
-        MachineError: backend "c" without a C compiler that works.
+        MachineError: there is no C compiler that works for backend "c", or no torch for "torch", or neither of them.
         UsageError: the network is too large.
 
     """
@@ -70,7 +71,11 @@ class Engine:
             except MachineError as error:
                 if backend == "c":
                     raise
+                if find_spec("torch") is None:
+                    raise MachineError(f"{error}; or install torch, in which networks run slowly") from error
                 log.warning("%s; until then the network runs in PyTorch, which multiplies all its zeros", error)
+        elif find_spec("torch") is None:
+            raise MachineError("backend 'torch' needs torch, which is not installed here; install it, or take 'c'")
         self.backend = "torch" if self._library is None else "c"
         if self._library is not None:
             self._single = self._runs(lanes=False)

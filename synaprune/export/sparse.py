@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors
@@ -36,6 +36,9 @@ from synaprune.reading import from_json
 from synaprune.tensorfile import Stored, checksum
 from synaprune.tensorfile import write as write_tensors
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ["FORMAT", "provenance", "read", "write"]
 
 FORMAT = 2
@@ -50,29 +53,38 @@ Arrays = dict[str, np.ndarray]
 
 
 def write(
-    network: Network,
+    network: Network | nn.Module,
     path: str | os.PathLike[str],
     *,
     values: str = "fp32",
     provenance: Mapping[str, Any] | None = None,
+    **form: Any,
 ) -> None:
     """Write a network to `path`, atomically: a failure leaves the file that was there.
 
     The same network and provenance give the same bytes. A synapse whose weight is rounded to 0 is left out.
 
     Args:
-        network: what to write.
+        network: what to write; a PyTorch model as `engine.from_torch` takes it.
         path: of the file.
         values: "fp32" keeps weights as they are, "fp16" rounds them, "int8" rounds them to multiples of the largest
             one in their output channel, divided by 127.
         provenance: where the network comes from, as plain data for JSON.
+        form: of a model: `T`, `input_shape`, `coding`, `readout`, see `engine.from_torch`.
 
     Raises:
-        UsageError: there are no such values, a weight is too large for them, or no file can be at `path`.
+        UsageError: there are no such values, the model cannot be written, a weight is too large for them, or no file
+            can be at `path`.
         MachineError: the disk is full.
 
     """
     check(values)
+    if not isinstance(network, Network):
+        from synaprune.engine.convert import from_torch  # which needs torch
+
+        network = from_torch(network, **form)
+    elif form:
+        raise UsageError(f"{next(iter(form))} is part of the network already; leave it out")
     plain, arrays = network.plain()
     for index, layer in enumerate(network.layers):
         if isinstance(layer, Linear | Conv):

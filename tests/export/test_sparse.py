@@ -18,11 +18,14 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import mutate_bytes, mutate_content, packed
+from torch import nn
 
+from synaprune.engine import from_torch
 from synaprune.engine.graph import Network
 from synaprune.engine.layers import AvgPool, Conv, Flatten, Linear, MaxPool, Neuron, Vote, Weight
 from synaprune.errors import MachineError, UsageError
 from synaprune.export import provenance, read, rice, sparse, write
+from synaprune.models import LIF, SpikingMLP
 
 VALUE_BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 
@@ -327,3 +330,30 @@ def test_the_same_network_is_the_same_file_in_every_process(values, tmp_path):
         command = [sys.executable, "-c", program, tmp_path / "network", file, values]
         subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)})
     assert len({file.read_bytes() for file in files}) == 1
+
+
+# -- models of PyTorch -------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_written_as_the_network_that_it_computes(tmp_path):
+    model = SpikingMLP(8, 6, 3, T=4)
+    write(model, tmp_path / "model")
+    write(from_torch(model), tmp_path / "network")
+    assert (tmp_path / "model").read_bytes() == (tmp_path / "network").read_bytes()
+    chain = nn.Sequential(nn.Linear(8, 3), LIF())
+    write(chain, tmp_path / "chain", T=5, coding="spikes", values="int8")
+    assert (read(tmp_path / "chain").T, read(tmp_path / "chain").coding) == (5, "spikes")
+
+
+@pytest.mark.parametrize(
+    ("model", "form", "words"),
+    [
+        (nn.Sequential(nn.Linear(8, 3)), {}, "T cannot be read from this Sequential; give T=…"),
+        (3, {}, "the engine does not know the model int"),
+        (small(), {"T": 4}, "T is part of the network already; leave it out"),
+    ],
+)
+def test_a_model_that_cannot_be_written_is_named_and_nothing_is_written(model, form, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        write(model, tmp_path / "file", **form)
+    assert list(tmp_path.iterdir()) == []
