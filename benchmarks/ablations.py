@@ -38,6 +38,8 @@ from torch import Tensor
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.optim import METHODS, GradR, Rewirer
+from synaprune.optim.grad_r import GradRRule
+from synaprune.optim.row import Row
 from synaprune.reading import named
 from synaprune.report.figures import BLUE, GREEN, MUTED, ORANGE, STYLE
 from synaprune.schema import TEXT, List, Number, Record
@@ -67,11 +69,20 @@ ANGLE = Record({"mean": Number()})
 MEASURED = Record({"epochs": List(Record({**EPOCH, "angles": Record(dict.fromkeys(ANGLES, ANGLE))}))})
 
 
-class TrueGradient(GradR):
+class TrueGradientRule(GradRRule):
     """Grad R without its heart: an absent synapse hears nothing of the loss."""
 
-    def _pull(self, weight: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-        return super()._pull(weight, state, group).masked_fill(weight == 0, 0.0)
+    def pull(self, t: Row, gradient: Tensor) -> dict[str, Tensor]:
+        """Return the gradient where the synapse exists, 0 elsewhere."""
+        return super().pull(t, gradient.masked_fill(t.weight == 0, 0.0))
+
+
+class TrueGradient(GradR):
+    """An optimizer of that rule."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.rule = TrueGradientRule()
 
 
 GRADIENTS = {"redefined": GradR, "true": TrueGradient}

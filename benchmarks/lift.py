@@ -21,6 +21,7 @@ import json
 import math
 import shlex
 import tempfile
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from unittest import mock
 from synaprune.errors import MachineError, UsageError
 from synaprune.files import replacing
 from synaprune.optim import METHODS, GradR
+from synaprune.optim.grad_r import GradRRule
+from synaprune.optim.row import Row
 from synaprune.schema import Number, Record
 from synaprune.train import recipes, results
 from synaprune.train.loop import train
@@ -38,21 +41,34 @@ from synaprune.train.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Free(GradR):
+class FreeRule(GradRRule):
     """Its threshold falls as far as it has to."""
 
-    def _fall(self, state: dict[str, Any]) -> float:
+    def fall(self, t: Row) -> float:
+        """Return no limit."""
         return math.inf
 
 
-class Fixed(GradR):
+class FixedRule(GradRRule):
     """Its threshold never falls."""
 
-    def _fall(self, state: dict[str, Any]) -> float:
+    def fall(self, t: Row) -> float:
+        """Return 0."""
         return 0.0
 
 
-RULES = {"free": Free, "drift": GradR, "fixed": Fixed}
+def under(rule: type[GradRRule]) -> Callable[..., GradR]:
+    """Return what makes an optimizer like Grad R, under another rule."""
+
+    def make(*args: Any, **options: Any) -> GradR:
+        optimizer = GradR(*args, **options)
+        optimizer.rule = rule()
+        return optimizer
+
+    return make
+
+
+RULES = {"free": under(FreeRule), "drift": GradR, "fixed": under(FixedRule)}
 # Recipe, what all points have in common, and the learning rate at each sparsity (chosen before, with a free threshold).
 TASKS: dict[str, tuple[str, dict[str, Any], dict[float, float]]] = {
     "digits": ("digits/grad_r", {"holdout": 287}, dict.fromkeys((0.0, 0.5, 0.9, 0.95, 0.98), 2e-2)),

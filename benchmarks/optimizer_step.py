@@ -1,11 +1,12 @@
 """Time one step of Grad R, or of every method, against one step of fused Adam on the same tensors, one thread.
 
 usage: python benchmarks/optimizer_step.py [--network mnist|cifar10|both] [--repeats N] [--compile] [--check]
-       python benchmarks/optimizer_step.py --methods [--repeats N] [--steps N] [--check]
+       python benchmarks/optimizer_step.py --methods [--small] [--repeats N] [--steps N] [--check]
 
 Steps alternate, so that all see the same machine, and the limit is held against the medians. Whatever else runs on
 the machine disturbs the longer step more often; the fastest of each, printed beside, shows how much. With --methods
-400 steps of each alternate, so that exchanges and solutions of a budget have their share; 5 % of the synapses exist.
+400 steps of each alternate, so that exchanges and solves of a budget have their share; 5 % of the synapses exist. With
+--small the tensors are 21 of 8x8, so that a step is hardly anything but Python.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ NETWORKS: dict[str, list[tuple[int, ...]]] = {
     "mnist": [(800, 784), (10, 800)],
     "cifar10": [(256, 3, 3, 3), *[(256, 256, 3, 3)] * 5, (2048, 16384), (100, 2048)],
 }
+SMALL = [(8, 8)] * 21  # on which Python's share of a step is nearly all of it
 # What every method is asked in the comparison of all, and the ratio allowed; the limit of the others is 2.5.
 STEPS = 1_000_000
 STAY, FALL = {"sparsity": 0.95, "schedule": constant(STEPS)}, {"sparsity": 0.95, "schedule": cosine(STEPS)}
@@ -50,6 +52,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "str, budget": STAY,
 }
 ALLOWED = {"soft_deep_r, gaussian": 8.0, "soft_deep_r, uniform": 3.5}
+ALLOWED_SMALL = {"deep_r": 6.0}  # 3 for all others
 GRADIENTS: dict[tuple[int, torch.Size], Tensor] = {}
 LIMITS = {("mnist", False): 1.5, ("cifar10", False): 2.0, ("cifar10", True): 1.6}
 
@@ -77,18 +80,21 @@ def measure(network: str, repeats: int, compiled: bool) -> float:
     return median["Grad R"] / median["Adam"]
 
 
-def compare(repeats: int, steps: int) -> bool:
+def compare(repeats: int, steps: int, small: bool) -> bool:
     """Time every method, and tell whether one is above its limit."""
-    optimizers = {"Adam": torch.optim.Adam(parameters(NETWORKS["mnist"]), lr=1e-4, fused=True)}
+    shapes = SMALL if small else NETWORKS["mnist"]
+    optimizers = {"Adam": torch.optim.Adam(parameters(shapes), lr=1e-4, fused=True)}
     for name, asked in ASKED.items():
-        params = parameters(NETWORKS["mnist"])
+        params = parameters(shapes)
         optimizers[name] = METHODS[name.partition(",")[0]](params, lr=1e-4, check_finite=False, **asked)
     times = alternate({name: lambda o=o: several(o, steps) for name, o in optimizers.items()}, repeats)
     adam, late = times.pop("Adam"), False
-    print(f"635,200 synapses, 1 thread, {repeats} times {steps} steps\n| method | x fused Adam | fastest | limit |")
+    count = sum(p.numel() for p in parameters(shapes))
+    print(f"{count:,} synapses, 1 thread, {repeats} times {steps} steps\n| method | x fused Adam | fastest | limit |")
     print("| --- | ---: | ---: | ---: |")
     for name, values in times.items():
-        ratio, limit = statistics.median(values) / statistics.median(adam), ALLOWED.get(name, 2.5)
+        ratio = statistics.median(values) / statistics.median(adam)
+        limit = ALLOWED_SMALL.get(name, 3.0) if small else ALLOWED.get(name, 2.5)
         late |= ratio > limit
         print(f"| {name} | {ratio:.2f} | {min(values) / min(adam):.2f} | {limit}{' MISSED' if ratio > limit else ''} |")
     return late
@@ -107,6 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=[*NETWORKS, "both"], default="both")
     parser.add_argument("--methods", action="store_true", help="compare all methods on the mnist network instead")
+    parser.add_argument("--small", action="store_true", help="with --methods: on 21 tensors of 64 synapses")
     parser.add_argument("--repeats", type=int, default=0, help="0: 300 for mnist, 25 for cifar10, 9 for methods")
     parser.add_argument("--steps", type=int, default=400, help="steps of each method in a turn of --methods")
     parser.add_argument("--compile", action="store_true", help="compile the projection")
@@ -114,7 +121,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.methods:
-        return int(compare(args.repeats or 9, args.steps) and args.check)
+        return int(compare(args.repeats or 9, args.steps, args.small) and args.check)
     late = False
     for network in NETWORKS if args.network == "both" else [args.network]:
         repeats = args.repeats or {"mnist": 300, "cifar10": 25}[network]

@@ -33,11 +33,11 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from synaprune.budget import constant
+from synaprune.catalogue import CATALOGUE
 from synaprune.data import CropFlip, RandomAffine, normalize
 from synaprune.engine.timing import alternate
 from synaprune.models import MODELS, Readout
 from synaprune.optim import METHODS
-from synaprune.optim.budgeted import Budgeted
 
 LIMIT_EAGER, LIMIT_COMPILED = 3.0, 2.3  # of the MNIST net's step over its floor
 LIMIT_RIVAL = 2.0  # of the loop that a user writes over the CIFAR-10 net's step
@@ -91,7 +91,7 @@ class Step:
         if method == "adam":
             self.optimizer: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), **options, fused=True)
         else:
-            if args.sparsity is not None and issubclass(METHODS[method], Budgeted):
+            if args.sparsity is not None and CATALOGUE[method].number:
                 options |= {"sparsity": args.sparsity, "schedule": constant(steps=1)}
             self.optimizer = METHODS[method](net, **options)
 
@@ -176,7 +176,7 @@ def waiting(routine: Routine, device: torch.device) -> Routine:
 def parts(step: Step, data: Routine, device: torch.device, repeats: int) -> dict[str, float]:
     """Return the median milliseconds of each part of a step."""
     routines = {"data": data, "forward": step.forward, "backward": step.backward, "optimizer": step.update}
-    if isinstance(step.optimizer, Budgeted) and step.optimizer.param_groups[0]["sparsity"] is not None:
+    if step.optimizer.param_groups[0].get("sparsity") is not None:
         routines["budget"] = step.optimizer.settle
     times = alternate({name: waiting(routine, device) for name, routine in routines.items()}, repeats)
     return {name: statistics.median(values) for name, values in times.items()}

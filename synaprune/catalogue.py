@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["CATALOGUE", "Entry", "named"]
+__all__ = ["CATALOGUE", "Entry", "named", "owners"]
 
 
 class Entry(NamedTuple):
@@ -19,10 +19,9 @@ class Entry(NamedTuple):
         shown: its name in tables and figures.
         begins: with which synapses: all, about half, or as few as it ends with; what is not dense is drawn at random.
         number: is the number of synapses that is asked for met exactly or on average; None, none can be asked for.
-        strength: the option that says how strongly it prunes, in place of a number.
-        exchanges: synapses are dropped and grown every so many steps.
-        diffuses: synapses move by random noise.
         page: of the documentation, in docs/methods.
+        options: of its own, all of them in `options.OPTIONS`.
+        strength: the one that says how strongly it prunes, in place of a number.
     """
 
     name: str
@@ -31,9 +30,18 @@ class Entry(NamedTuple):
     begins: Literal["dense", "half", "sparse"]
     number: Literal["exact", "average"] | None
     page: str
+    options: tuple[str, ...] = ()
     strength: str | None = None
-    exchanges: bool = False
-    diffuses: bool = False
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether synapses are dropped and grown every so many steps."""
+        return "drop" in self.options
+
+    @property
+    def diffuses(self) -> bool:
+        """Whether synapses move by random noise."""
+        return "temperature" in self.options
 
     @property
     def descends(self) -> bool:
@@ -41,24 +49,38 @@ class Entry(NamedTuple):
         return self.number is not None and self.begins != "sparse"
 
 
+COMMON = ("check_finite",)
+NUMBER = ("sparsity", "schedule", "allocation", "period", "floor", *COMMON)  # of synapses, to which training descends
+DRAWN = ("sparsity", "allocation", "rescale", "seed", *COMMON)
+EXCHANGED = ("schedule", "drop", "drop_end", "period", "growth", *DRAWN)
+REGENERATED = ("initial", "annealing", "floor", *EXCHANGED)
+DIFFUSING = ("alpha", "temperature", *DRAWN)
+LATENT = (*NUMBER, "margin", "seed")
+LEARNED = ("threshold_decay", "s_init", *LATENT)
+
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Entry("deep_r", "DeepR", "Deep R", "sparse", "exact", "deep_r.md", diffuses=True),
-        Entry("dense", "Dense", "dense", "dense", None, "README.md"),
-        Entry("grad_r", "GradR", "Grad R", "dense", "exact", "grad_r.md", strength="alpha"),
-        Entry("granet", "GraNet", "GraNet", "half", "exact", "granet.md", exchanges=True),
-        Entry("lats", "LATS", "LATS", "dense", "exact", "lats.md", strength="alpha"),
-        Entry("magnitude", "Magnitude", "magnitude", "dense", "exact", "magnitude.md"),
-        Entry("magnitude_ste", "MagnitudeSTE", "straight-through magnitude", "dense", "exact", "magnitude.md"),
-        Entry("rigl", "RigL", "RigL", "sparse", "exact", "rigl.md", exchanges=True),
-        Entry("set", "SET", "SET", "sparse", "exact", "set.md", exchanges=True),
-        Entry("soft_deep_r", "SoftDeepR", "soft Deep R", "sparse", "average", "deep_r.md", diffuses=True),
-        Entry("static", "Static", "static random", "sparse", "exact", "static.md"),
-        Entry("stds", "STDS", "STDS", "dense", "exact", "stds.md", strength="threshold"),
-        Entry("str", "STR", "STR", "dense", "exact", "str.md", strength="threshold_decay"),
+        Entry("deep_r", "DeepR", "Deep R", "sparse", "exact", "deep_r.md", DIFFUSING),
+        Entry("dense", "Dense", "dense", "dense", None, "README.md", COMMON),
+        Entry("grad_r", "GradR", "Grad R", "dense", "exact", "grad_r.md", ("alpha", *LATENT), "alpha"),
+        Entry("granet", "GraNet", "GraNet", "half", "exact", "granet.md", REGENERATED),
+        Entry("lats", "LATS", "LATS", "dense", "exact", "lats.md", ("alpha", "beta", "gated", *LATENT), "alpha"),
+        Entry("magnitude", "Magnitude", "magnitude", "dense", "exact", "magnitude.md", NUMBER),
+        Entry("magnitude_ste", "MagnitudeSTE", "straight-through magnitude", "dense", "exact", "magnitude.md", NUMBER),
+        Entry("rigl", "RigL", "RigL", "sparse", "exact", "rigl.md", EXCHANGED),
+        Entry("set", "SET", "SET", "sparse", "exact", "set.md", EXCHANGED),
+        Entry("soft_deep_r", "SoftDeepR", "soft Deep R", "sparse", "average", "deep_r.md", ("noise", *DIFFUSING)),
+        Entry("static", "Static", "static random", "sparse", "exact", "static.md", DRAWN),
+        Entry("stds", "STDS", "STDS", "dense", "exact", "stds.md", ("threshold", "gated", *LATENT), "threshold"),
+        Entry("str", "STR", "STR", "dense", "exact", "str.md", LEARNED, "threshold_decay"),
     )
 }
+
+
+def owners(option: str) -> tuple[str, ...]:
+    """Return the methods that have an option."""
+    return tuple(entry.name for entry in CATALOGUE.values() if option in entry.options)
 
 
 def named(method: object) -> str:

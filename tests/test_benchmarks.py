@@ -33,8 +33,9 @@ def test_optimizer_step():
 
 
 @pytest.mark.slow
-def test_optimizer_step_of_every_method():
-    printed = run("optimizer_step.py", "--methods", "--repeats=1", "--steps=100")
+@pytest.mark.parametrize("arguments", [["--steps=20"], ["--small", "--steps=20"]])
+def test_optimizer_step_of_every_method(arguments):
+    printed = run("optimizer_step.py", "--methods", "--repeats=1", *arguments)
     named = re.findall(r"\| (\w+).*? \| [\d.]+ \| [\d.]+ \| [\d.]+", printed)
     assert set(named) == METHODS.keys() - {"dense"}
 

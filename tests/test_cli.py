@@ -71,7 +71,7 @@ def sentence(capsys):
             "setting 'lr' must be a number above 0 and below 1e+30, not 'fast'",
         ),
         (["train", "digits/grad_r", "--alpha", "-1"], "setting 'alpha' must be a number of at least 0"),
-        (["train", "digits/dense", "--alpha", "0.1"], "setting 'alpha' belongs to methods grad_r"),
+        (["train", "digits/dense", "--alpha", "0.1"], "setting 'alpha' belongs to methods deep_r"),
         (["train", "nowhere.toml"], "there is no recipe file 'nowhere.toml'"),
         (["train", "digits/grad_r", "--resume"], "'runs/digits-grad_r-0' holds no run to resume; leave out"),
         (["train", "mnist/best", "--data-dir", "nowhere"], "there is no folder 'nowhere', named by --data-dir"),

@@ -2,7 +2,7 @@
 
 from synaprune.budget.allocation import ALLOCATIONS, allocate, erdos_renyi_kernel, uniform
 from synaprune.budget.forms import FORMS, one_form
-from synaprune.budget.plan import Plan
+from synaprune.budget.plan import Plan, due
 from synaprune.budget.schedule import SHAPES, Schedule, constant, cosine, cubic, linear, progress, sine, stairs
 from synaprune.budget.solve import cutoff, largest, split
 
@@ -17,6 +17,7 @@ __all__ = [
     "cosine",
     "cubic",
     "cutoff",
+    "due",
     "erdos_renyi_kernel",
     "largest",
     "linear",

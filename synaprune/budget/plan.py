@@ -11,7 +11,8 @@ import torch
 from synaprune.budget import schedule as schedules
 from synaprune.budget.allocation import ALLOCATIONS, allocate
 from synaprune.budget.forms import matched
-from synaprune.errors import UsageError, nearest
+from synaprune.errors import UsageError
+from synaprune.options import OPTIONS
 
 __all__ = ["Plan", "check", "due"]
 
@@ -80,7 +81,7 @@ class Plan:
         return self.total + round((sum(self.initial) - self.total) * left)
 
     def steady(self, step: int) -> bool:
-        """Tell whether the number changes by less than a tenth until the next solution.
+        """Tell whether the number changes by less than a tenth until the next solve.
 
         Only then does the pressure of one interval say anything about that of the next.
         """
@@ -98,17 +99,9 @@ def check(options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: naming the value.
     """
-    sparsity, allocation, period, floor = (options[key] for key in ("sparsity", "allocation", "period", "floor"))
-    for value in sparsity.values() if isinstance(sparsity, Mapping) else [sparsity]:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 <= value < 1.0:
-            raise UsageError(f"sparsity={value!r} is not a number in [0, 1); 0.98 keeps 2 % of the synapses")
+    OPTIONS["sparsity"].check("sparsity", options["sparsity"])
     if options["schedule"] is None:
         raise UsageError("a budget needs to know the number of training steps; give schedule=cubic(steps=…)")
     schedules.check(options["schedule"])
-    if allocation not in ALLOCATIONS:
-        hint = nearest(str(allocation), ALLOCATIONS) or f"; there are {', '.join(ALLOCATIONS)}"
-        raise UsageError(f"there is no allocation {allocation!r}{hint}")
-    if not isinstance(period, int) or isinstance(period, bool) or period < 1:
-        raise UsageError(f"period={period!r} is not a whole number of at least 1 steps between two solutions")
-    if not isinstance(floor, int | float) or isinstance(floor, bool) or not 0.0 <= floor <= 1.0:
-        raise UsageError(f"floor={floor!r} is not a share of the common connectivity in [0, 1]")
+    for name in ("allocation", "period", "floor"):
+        OPTIONS[name].check(name, options[name])

@@ -97,8 +97,8 @@ class CropFlip:
         count, _, height, width = images.shape
         most = round(self.padding * strength)
         shift = torch.randint(-most, most + 1, (2, count, 1, 1), generator=generator, device=generator.device)
-        lot = torch.rand(count, 1, 1, generator=generator, dtype=torch.float32, device=generator.device)
-        (dx, dy), mirror = shift.to(images.device), (lot < strength / 2).to(images.device)
+        chance = torch.rand(count, 1, 1, generator=generator, dtype=torch.float32, device=generator.device)
+        (dx, dy), mirror = shift.to(images.device), (chance < strength / 2).to(images.device)
         x = torch.arange(width, device=images.device)
         y = torch.arange(height, device=images.device).view(-1, 1)
         return _pick(images, y + dy, torch.where(mirror, width - 1 - x, x) + dx)

@@ -6,7 +6,6 @@ from synaprune.optim.dense import Dense
 from synaprune.optim.grad_r import GradR
 from synaprune.optim.granet import GraNet
 from synaprune.optim.lats import LATS
-from synaprune.optim.learned_threshold import STR
 from synaprune.optim.magnitude import Magnitude, MagnitudeSTE
 from synaprune.optim.rewirer import Rewirer
 from synaprune.optim.rigl import RigL
@@ -14,6 +13,7 @@ from synaprune.optim.set import SET
 from synaprune.optim.soft_deep_r import SoftDeepR
 from synaprune.optim.static import Static
 from synaprune.optim.stds import STDS
+from synaprune.optim.str import STR
 
 __all__ = [
     "LATS",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from synaprune.catalogue import CATALOGUE, owners
 from synaprune.errors import UsageError, nearest
 from synaprune.optim.surroundings import shield
 from synaprune.optim.trial import DECAYS, Trial
@@ -103,6 +104,8 @@ def check_options(method: str, base: type[Optimizer], options: Iterable[str], kn
         return
     for option in options:
         if option not in taken:
+            if has := [CATALOGUE[name].optimizer for name in owners(option)]:
+                raise UsageError(f"'{option}' is an option of {', '.join(has)}, not of {method}; leave it out")
             hint = nearest(option, [*known, *taken])
             raise UsageError(f"neither {method} nor its base {base.__name__} has an option '{option}'{hint}")
 

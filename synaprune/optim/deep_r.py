@@ -23,19 +23,148 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import largest
+from synaprune.budget import Plan, constant, largest
 from synaprune.optim import bases
-from synaprune.optim.budgeted import Sparsity
-from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.noise import BIRTHS, MOVES, PER_LAYER, Noisy, gaussian, lots, scale
-from synaprune.optim.places import flat, occupied, union, vacant, without
-from synaprune.optim.rewirer import Row
-from synaprune.optim.threshold import TINY
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps import signed
+from synaprune.optim.maps.threshold import TINY
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row
+from synaprune.optim.rule import Rule
+from synaprune.optim.topology import budget, draw
+from synaprune.optim.topology.noise import BIRTHS, MOVES, gaussian, numpy_generator, scale
+from synaprune.optim.topology.places import flat, occupied, union, vacant, without
 
-__all__ = ["DeepR"]
+__all__ = ["DeepR", "DeepRRule"]
 
 
-class DeepR(Noisy):
+class DeepRRule(Rule):
+    """Latents that are the weights; the places of the active ones are kept, for work on few is little work."""
+
+    draws = True
+    fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+
+    def __init__(self) -> None:
+        self._active: dict[Tensor, Tensor] = {}  # places of the active synapses in memory, in ascending order
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse a motion that makes no sense, and an allocation that no draw knows."""
+        draw.check_diffusion(self.method, group)
+        super().check(group, layers)
+        draw.refuse_ranking(self.method, group, (*draw.PER_LAYER, "global"))
+
+    # -- latents -----------------------------------------------------------------------------------------------
+
+    def start(self, t: Row) -> None:
+        """Let z = w, and note a sign for every synapse."""
+        t.state.update(signed.start(t.weight, t.margin, t.seed))
+        t.state["seed"] = t.seed
+
+    def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
+        """Draw K synapses, of each layer or of all of them together."""
+        draw.diffusing(new, rows, layers.plan(rows[0].group), _begin)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write w = z."""
+        for t in rows:
+            t.weight.copy_(t.state["latent"])
+            if "absent" in t.state:
+                t.weight.masked_fill_(t.state["absent"], 0.0)
+
+    def adopt(self, t: Row) -> None:
+        """Let what was written be active, with its sign, and what was set to 0 be dormant."""
+        latent, sign = t.state["latent"], t.state["sign"]
+        changed = t.weight != latent.to(t.weight.dtype)
+        latent.copy_(torch.where(changed, t.weight, latent))
+        sign.copy_(torch.where(changed & (latent != 0), torch.sign(latent), sign))
+        self._active.pop(t.weight, None)
+
+    def thaw(self, t: Row, absent: Tensor) -> None:
+        """Take the signs of weights that have crossed 0 while the topology was frozen and they were free to."""
+        latent, sign = t.state["latent"].masked_fill_(absent, 0.0), t.state["sign"]
+        sign.copy_(torch.where(latent != 0, torch.sign(latent), sign))
+
+    def theta(self, t: Row) -> Tensor:
+        """Return θ = s·z."""
+        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"])
+
+    def places(self, t: Row) -> Tensor:
+        """Return the places in memory of the active synapses, in ascending order."""
+        if t.weight not in self._active:
+            self._active[t.weight] = occupied(t.state["latent"])
+        return self._active[t.weight]
+
+    def forget(self) -> None:
+        """Drop the places."""
+        self._active.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_active": {}}
+
+    # -- the step ----------------------------------------------------------------------------------------------
+
+    def before(self, t: Row) -> Tensor | None:
+        """Return the places of the active synapses."""
+        if t.rests:  # the base moves what is frozen as well; only the weights are spared
+            self._active.pop(t.weight, None)
+            return None
+        return self.places(t)
+
+    def after(self, t: Row, note: Tensor) -> None:
+        """Let active synapses drift and diffuse (1, 2), and put back what the base has moved of the others."""
+        active, z = note, flat(t.state["latent"])
+        sign = flat(t.state["sign"]).index_select(0, active)
+        theta = z.index_select(0, active).mul_(sign).sub_(t.rate * t.group["alpha"])
+        if deviation := scale(t.group):
+            values, _ = gaussian(len(active), t.weight.device, t.state["seed"], t.state["steps"], MOVES)
+            theta.add_(values, alpha=deviation)
+        # Not "below 0": so no θ decays into the denormal numbers, which are slow.
+        lost = (theta < TINY).nonzero().squeeze(1)
+        z.zero_().index_copy_(0, active, theta.mul_(sign).index_fill_(0, lost, 0.0))
+        self._active[t.weight] = without(active, lost)
+
+    def due(self, group: Group, always: bool) -> bool:
+        """Every step replaces what it has lost."""
+        return True
+
+    def meet(self, rows: list[Row], plan: Plan, report: budget.Report) -> list[Row]:
+        """Replace what is missing (3), in each layer or in all of them together."""
+        layers = zip([[t] for t in rows], plan.layers) if plan.layers else [(rows, plan.total)]
+        return [t for some, count in layers for t in self._replace(some, count)]
+
+    def _replace(self, rows: list[Row], count: int) -> list[Row]:
+        """Bring the active synapses of these tensors to `count`, and return the tensors if any had to change."""
+        active = [self.places(t) for t in rows]
+        missing = count - sum(map(len, active))
+        if missing < 0:
+            self._cull(rows, active, count)
+        elif missing:
+            dormant = [t.weight.numel() - len(own) for t, own in zip(rows, active)]
+            source = numpy_generator(rows[0].state["seed"], rows[0].group["clock"], BIRTHS)
+            ranks = np.sort(source.choice(sum(dormant), missing, replace=False))
+            ends = np.cumsum(dormant)
+            shares = np.split(ranks, np.searchsorted(ranks, ends[:-1]))
+            for t, own, begin, share in zip(rows, active, ends - dormant, shares):
+                born = vacant(own, torch.from_numpy(share - begin).to(own.device))
+                flat(t.state["latent"])[born] = flat(t.state["sign"])[born] * TINY
+                bases.reset(t.state["base"], born, t.state["latent"], t.group)
+                self._active[t.weight] = union(own, born)
+        return rows if missing else []
+
+    def _cull(self, rows: list[Row], active: list[Tensor], count: int) -> None:
+        """Leave the `count` largest: others may have written more weights than there are to be."""
+        sizes = [flat(t.state["latent"])[own].abs() for t, own in zip(rows, active)]
+        kept = largest(torch.cat(sizes), count).split([len(own) for own in active])
+        for t, own, keep in zip(rows, active, kept):
+            flat(t.state["latent"])[own[~keep]] = 0.0
+            self._active[t.weight] = own[keep]
+
+
+def _begin(t: Row, exists: Tensor, size: Tensor) -> None:
+    t.state["latent"].copy_(torch.where(exists, t.state["sign"] * size.clamp_(min=TINY), 0.0))
+
+
+class DeepR(Rewirer):
     """Train a network that is sparse from the first step to the last.
 
     >>> model = torch.nn.Linear(4, 2)
@@ -46,21 +175,9 @@ class DeepR(Noisy):
     0.25
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate η of the base optimizer.
-        sparsity: share of the synapses that are absent, in [0, 1): one number, or one per name pattern. Group option.
         allocation: "erk" (small layers denser) or "uniform" give each layer its number of synapses; "global" lets
             them wander between layers. Group option.
         alpha: rate α of the L1 penalty on θ. Group option.
-        temperature: T of the noise √(2ηT). Group option.
-        rescale: scale the initial weights of a layer by 1/√connectivity, which keeps the first currents but makes it
-            hard for newborns to outgrow the synapses drawn. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained and all exist.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of lots, signs and noise. Group option.
-        base_options: further options of the base; weight decay acts on w.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
@@ -83,102 +200,4 @@ class DeepR(Noisy):
         seed: int = 0,
         **base_options: Any,
     ) -> None:
-        self._active: dict[Tensor, Tensor] = {}  # places of the active synapses in memory, in ascending order
-        own = {"alpha": alpha, "temperature": temperature, "rescale": rescale}
-        common = {"check_finite": check_finite, "seed": seed}
-        super().__init__(params, lr, sparsity, allocation, own | common, base, base_options, include, exclude)
-
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        self._refuse_ranking(group, (*PER_LAYER, "global"))
-
-    def _begin(self, weight: Tensor, state: State, group: Group, exists: Tensor, size: Tensor) -> None:
-        state["latent"].copy_(torch.where(exists, state["sign"] * size.clamp_(min=TINY), 0.0))
-
-    def _before(self, weight: Tensor, state: State, group: Group) -> Tensor | None:
-        if "absent" in state:  # the base moves what is frozen as well; only the weights are spared
-            self._active.pop(weight, None)
-            return None
-        return self._places(weight, state)
-
-    def _after(self, weight: Tensor, state: State, group: Group, note: Tensor) -> None:
-        """Let active synapses drift and diffuse, and put back what the base has moved of the others."""
-        active, z = note, flat(state["latent"])
-        sign = flat(state["sign"]).index_select(0, active)
-        theta = z.index_select(0, active).mul_(sign).sub_(float(group["lr"]) * group["alpha"])
-        if deviation := scale(group):
-            values, _ = gaussian(len(active), weight.device, state["seed"], state["steps"], MOVES)
-            theta.add_(values, alpha=deviation)
-        # Not "below 0": so no θ decays into the denormal numbers, which are slow.
-        lost = (theta < TINY).nonzero().squeeze(1)
-        z.zero_().index_copy_(0, active, theta.mul_(sign).index_fill_(0, lost, 0.0))
-        self._active[weight] = without(active, lost)
-
-    def _write(self, rows: Sequence[Row]) -> None:
-        for _, weight, state in rows:
-            weight.copy_(state["latent"])
-            if "absent" in state:
-                weight.masked_fill_(state["absent"], 0.0)
-
-    def _places(self, weight: Tensor, state: State) -> Tensor:
-        """Return the places in memory of the active synapses, in ascending order."""
-        if weight not in self._active:
-            self._active[weight] = occupied(state["latent"])
-        return self._active[weight]
-
-    def _meet(self, group: Group, always: bool = False) -> list[Row]:
-        """Replace what is missing, in each layer or in all of them together."""
-        rows = self._rows(group)
-        if not rows or any("absent" in state for *_, state in rows):
-            return []  # the topology is frozen
-        self._take_over([row for row in rows if always or row[1].grad is None])
-        budget = self.plan(group)
-        layers = zip([[row] for row in rows], budget.layers) if budget.layers else [(rows, budget.total)]
-        return [row for some, count in layers for row in self._replace(some, count)]
-
-    def _replace(self, rows: list[Row], count: int) -> list[Row]:
-        """Bring the active synapses of these tensors to `count`, and return the tensors if any had to change."""
-        active = [self._places(weight, state) for _, weight, state in rows]
-        missing = count - sum(map(len, active))
-        if missing < 0:
-            self._cull(rows, active, count)
-        elif missing:
-            dormant = [weight.numel() - len(own) for (_, weight, _), own in zip(rows, active)]
-            group, _, first = rows[0]
-            source = lots(first["seed"], group["clock"], BIRTHS)
-            ranks = np.sort(source.choice(sum(dormant), missing, replace=False))
-            ends = np.cumsum(dormant)
-            shares = np.split(ranks, np.searchsorted(ranks, ends[:-1]))
-            for (_, weight, state), own, begin, share in zip(rows, active, ends - dormant, shares):
-                born = vacant(own, torch.from_numpy(share - begin).to(own.device))
-                flat(state["latent"])[born] = flat(state["sign"])[born] * TINY
-                bases.reset(state["base"], born, state["latent"], group)
-                self._active[weight] = union(own, born)
-        return rows if missing else []
-
-    def _cull(self, rows: list[Row], active: list[Tensor], count: int) -> None:
-        """Leave the `count` largest: others may have written more weights than there are to be."""
-        sizes = [flat(state["latent"])[own].abs() for (*_, state), own in zip(rows, active)]
-        kept = largest(torch.cat(sizes), count).split([len(own) for own in active])
-        for (_, weight, state), own, keep in zip(rows, active, kept):
-            flat(state["latent"])[own[~keep]] = 0.0
-            self._active[weight] = own[keep]
-
-    def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
-        latent, changed = state["latent"], weight != state["latent"].to(weight.dtype)
-        latent.copy_(torch.where(changed, weight, latent))
-        state["sign"].copy_(torch.where(changed & (latent != 0), torch.sign(latent), state["sign"]))
-        self._active.pop(weight, None)
-
-    def _thaw(self, state: State, absent: Tensor) -> None:
-        """Take the signs of weights that have crossed 0 while the topology was frozen and they were free to."""
-        latent = state["latent"].masked_fill_(absent, 0.0)
-        state["sign"].copy_(torch.where(latent != 0, torch.sign(latent), state["sign"]))
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state; see `LatentOptimizer`."""
-        super().load_state_dict(state_dict)
-        self._active.clear()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_active": {}}
+        super().__init__(DeepRRule(), locals())

@@ -10,21 +10,23 @@ from torch.optim import Optimizer
 
 from synaprune.optim.groups import Params
 from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.rule import Rule
 
-__all__ = ["Dense"]
+__all__ = ["Dense", "DenseRule"]
+
+
+class DenseRule(Rule):
+    """Nothing, for nothing is rewired."""
+
+    keeps_a_number = False
+    fixed = {"rewire": False}  # noqa: RUF012 - nobody changes it
 
 
 class Dense(Rewirer):
     """Train every parameter plainly; synapses are counted, none is rewired.
 
     Args:
-        params: a module, or what any torch optimizer takes.
-        lr: learning rate of the base optimizer.
-        base: torch optimizer class.
-        include: name patterns of tensors that count as synapses though no rule of `find_synapses` says so.
         exclude: taken for the sake of equal calls; nothing is rewired anyway.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        base_options: further options of the base.
 
     Raises:
         UsageError: an option that the base does not take.
@@ -41,7 +43,6 @@ class Dense(Rewirer):
         check_finite: bool = True,
         **base_options: Any,
     ) -> None:
-        defaults = {"rewire": False, "check_finite": check_finite}
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
+        super().__init__(DenseRule(), locals())
         for group in self.param_groups:
             group["rewire"] = False

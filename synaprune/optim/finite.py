@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from synaprune.errors import NonFiniteGradientError, UsageError
+from synaprune.optim.fingerprint import is_small, side_by_side
 from synaprune.optim.groups import Group
 
 __all__ = ["FiniteCheck"]
@@ -32,6 +34,8 @@ class FiniteCheck:
             NonFiniteGradientError: one on the CPU is not finite, in a group with `check_finite`.
             UsageError: one of a rewired tensor is sparse.
         """
+        small: list[Tensor] = []
+        large: list[Tensor] = []
         for group in groups:
             for weight in group["params"]:
                 gradient = weight.grad
@@ -44,11 +48,16 @@ class FiniteCheck:
                 if not _answers_at_once(gradient):
                     broken = ~torch.isfinite(gradient).all()
                     self.flags[weight] = self.flags.get(weight, broken) | broken
-                elif not _is_finite(gradient):
-                    raise NonFiniteGradientError(
-                        f"the gradient of {name(weight)} is not finite, so the step was refused and nothing changed; "
-                        f"{REMEDY}"
-                    )
+                else:
+                    (small if is_small(gradient) else large).append(weight)
+        if small and not _is_finite(side_by_side([cast(Tensor, weight.grad) for weight in small])):
+            large += small
+        for weight in large:
+            if not _is_finite(cast(Tensor, weight.grad)):
+                raise NonFiniteGradientError(
+                    f"the gradient of {name(weight)} is not finite, so the step was refused and nothing changed; "
+                    f"{REMEDY}"
+                )
 
     def report(self, name: Callable[[Tensor], str]) -> None:
         """Raise for flags that were left on a GPU.

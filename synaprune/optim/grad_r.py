@@ -23,18 +23,102 @@ from torch.optim import Optimizer
 
 from synaprune.budget import FORMS, Schedule
 from synaprune.errors import UsageError
-from synaprune.optim import bases, threshold
-from synaprune.optim.budgeted import Budgeted, Sparsity, budget_options
-from synaprune.optim.groups import Group, Params, State
+from synaprune.optim import bases
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps import threshold
+from synaprune.optim.maps.signed import Signed
 from synaprune.optim.prior import centre, target, warn_if_inert
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row, State
+from synaprune.optim.topology import budget
 
-__all__ = ["GradR"]
-
+__all__ = ["GradR", "GradRRule"]
 
 AUTO = "auto"
 
 
-class GradR(Budgeted):
+class GradRRule(Signed):
+    """A drift of all θ towards the centre of a prior."""
+
+    def has_budget(self, group: Group) -> bool:
+        """Tell whether the strength of the prior is to be solved for."""
+        return bool(group["alpha"] == AUTO)
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse a prior whose centre does not exist, and a fixed one with a schedule."""
+        super().check(group, layers)
+        if not self.has_budget(group):
+            centre(group["alpha"], target(group))
+            if group["schedule"] is not None:
+                raise UsageError(
+                    f"a schedule belongs to a budget, but alpha={group['alpha']} fixes the strength of the prior; "
+                    "leave out one of the two"
+                )
+
+    def start(self, t: Row) -> None:
+        """Begin without a pressure."""
+        super().start(t)
+        t.state.update(budget.PACE)
+        t.state.update(State(lowest=threshold.LOWEST, carried=0))
+
+    def before(self, t: Row) -> tuple[float, Tensor | None]:
+        """Return this step's η̃·α and, where the centre can act, 1 − sign(θ−μ) with θ as it is now."""
+        if self.has_budget(t.group):
+            return t.rate * t.state["alpha"], None
+        base = t.driver.optimizer
+        amount = t.rate / bases.bias_correction(base, t.group, t.state["steps"] + 1) * float(t.group["alpha"])
+        beyond = self._beyond(t, centre(t.group["alpha"], target(t.group)))
+        if t.rate:
+            lowest = t.state["lowest"] - amount - t.rate * bases.longest_move(base, t.group)
+            t.state["lowest"] = max(lowest, threshold.LOWEST)
+        return amount, beyond
+
+    def after(self, t: Row, note: tuple[float, Tensor | None]) -> None:
+        """Let every θ drift down by η̃·α, and bring back up what already lay at or below the centre."""
+        amount, beyond = note
+        if beyond is not None:
+            threshold.lift(t.state, beyond * amount)
+        threshold.drift(t.state, amount)
+        if self.has_budget(t.group):
+            budget.press(t, amount)
+
+    def score(self, t: Row) -> Tensor:
+        """Return θ."""
+        threshold.fold(t.state)
+        return (t.state["latent"] * t.state["sign"]).sub_(t.state["offset"])
+
+    def leave(self, t: Row, count: int, bound: float | None) -> tuple[int, float]:
+        """Move the threshold so that as many synapses exist."""
+        before = t.state["offset"]
+        near = None if bound is None else before + bound
+        floated = threshold.leave(t.state, count, near, self.fall(t))
+        return floated, t.state["offset"] - before
+
+    def fall(self, t: Row) -> float:
+        """Return how far a solve may lower the threshold: as far as it has drifted up since the last one.
+
+        Early in a descent many are missing, and a threshold free to fall would lift living weights threefold at once.
+        """
+        return max(float(t.state["shift"]), 0.0)
+
+    def _beyond(self, t: Row, mu: float) -> Tensor | None:
+        """Return 1 − sign(θ−μ), or None where no θ lies at or below μ.
+
+        `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that a pass over
+        all synapses comes again only when the bound no longer rules the centre out.
+        """
+        state = t.state
+        if mu == -math.inf or state["lowest"] > mu or not t.weight.numel():
+            return None
+        state["lowest"] = min(-float(torch.linalg.vector_norm(state["latent"], math.inf)) - state["offset"], 0.0)
+        if state["lowest"] > mu:
+            return None
+        theta = state["latent"] * state["sign"] - state["offset"]
+        state["lowest"] = min(float(theta.min()), 0.0)
+        return 1.0 - torch.sign(theta - mu) if state["lowest"] <= mu else None
+
+
+class GradR(Rewirer):
     """Train while synapses compete: replace the optimizer line by this one.
 
     >>> import torch
@@ -57,28 +141,12 @@ class GradR(Budgeted):
     0.25
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate η of the base optimizer.
         sparsity: share of the synapses that shall be absent in the end, in [0, 1): one number, or one per name
             pattern (`{"fc1.*": 0.99, "*": 0.9}`). With a number for `alpha` it is the prior's p in [0.5, 1), which
             only sets where its centre lies (0.95 if not given). Group option.
         alpha: rate α of the prior, per unit of θ: a number, the published form (1e-3 if no sparsity is given
             either), or "auto", a budget. Group option.
         schedule: when the budget is reached, from `synaprune.budget`: `cubic(steps=…)`. Group option.
-        allocation: where a budget's synapses are: "global" ranks all by θ, "scaled" by θ over the root mean square
-            of the layer's initial weights, "uniform" and "erk" give each layer a number. Group option.
-        period: steps from one solution to the next; the schedule's last step is always one. Group option.
-        floor: share of the common connectivity below which no layer falls when all are ranked. Group option.
-        base: torch optimizer class; all but LBFGS, Muon and SparseAdam serve.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained but not rewired.
-        margin: how far below the threshold an absent synapse of a pruned network starts; ten learning rates
-            if not given. Group option.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of the coin that gives signs to weights that start at 0. Group option.
-        compile_projection: write the weights by one compiled kernel, and keep signs in one byte.
-        base_options: further options of the base, for instance `betas` or `weight_decay`; weight decay acts on
-            w, never on a latent.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
@@ -107,77 +175,6 @@ class GradR(Budgeted):
         if alpha is None:
             asked = sparsity is not None or schedule is not None or any(form in base_options for form in FORMS)
             alpha = AUTO if asked else 1e-3
-        defaults = {
-            "alpha": alpha,
-            **budget_options(sparsity, schedule, allocation, period, floor),
-            "margin": margin,
-            "check_finite": check_finite,
-            "seed": seed,
-        }
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude, compile_projection)
+        super().__init__(GradRRule(compile_projection), locals())
         if sparsity is not None:
-            warn_if_inert(group for group in self._rewiring_groups() if not self._has_budget(group))
-
-    def _has_budget(self, group: Group) -> bool:
-        return bool(group["alpha"] == AUTO)
-
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        if not self._has_budget(group):
-            centre(group["alpha"], target(group))
-            if group["schedule"] is not None:
-                raise UsageError(
-                    f"a schedule belongs to a budget, but alpha={group['alpha']} fixes the strength of the prior; "
-                    "leave out one of the two"
-                )
-
-    def _start(self, weight: Tensor, group: Group, seed: int) -> State:
-        moved = {"lowest": threshold.LOWEST, "carried": 0}
-        return {**super()._start(weight, group, seed), **threshold.PACE, **moved}
-
-    def _before(self, weight: Tensor, state: State, group: Group) -> tuple[float, Tensor | None]:
-        """Return this step's η̃·α and, where the centre can act, 1 − sign(θ−μ) with θ as it is now."""
-        rate = float(group["lr"])
-        if self._has_budget(group):
-            return rate * state["alpha"], None
-        amount = rate / bases.bias_correction(self._base, group, state["steps"] + 1) * float(group["alpha"])
-        mu = centre(group["alpha"], target(group))
-        beyond = None
-        # `lowest` is a lower bound on θ: measured, then lowered by the longest move of every step, so that a
-        # pass over all synapses comes again only when the bound no longer rules the centre out.
-        if mu > -math.inf and not state["lowest"] > mu and weight.numel():
-            state["lowest"] = min(-float(torch.linalg.vector_norm(state["latent"], math.inf)) - state["offset"], 0.0)
-            if state["lowest"] <= mu:
-                theta = state["latent"] * state["sign"] - state["offset"]
-                state["lowest"] = min(float(theta.min()), 0.0)
-                if state["lowest"] <= mu:
-                    beyond = 1.0 - torch.sign(theta - mu)
-        if rate:
-            lowest = state["lowest"] - amount - rate * bases.longest_move(self._base, group)
-            state["lowest"] = max(lowest, threshold.LOWEST)
-        return amount, beyond
-
-    def _after(self, weight: Tensor, state: State, group: Group, note: tuple[float, Tensor | None]) -> None:
-        """Let every θ drift down by η̃·α, and bring back up what already lay at or below the centre."""
-        amount, beyond = note
-        if beyond is not None:
-            threshold.lift(state, beyond * amount)
-        threshold.drift(state, amount)
-        if self._has_budget(group):
-            self._press(state, group, amount)
-
-    def _score(self, weight: Tensor, state: State) -> Tensor:
-        threshold.fold(state)
-        return (state["latent"] * state["sign"]).sub_(state["offset"])
-
-    def _fall(self, state: State) -> float:
-        """Return how far a solve may lower the threshold: as far as it has drifted up since the last one.
-
-        Early in a descent many are missing, and a threshold free to fall would lift living weights threefold at once.
-        """
-        return max(float(state["shift"]), 0.0)
-
-    def _leave(self, weight: Tensor, state: State, group: Group, count: int, bound: float | None) -> tuple[int, float]:
-        before = state["offset"]
-        floated = threshold.leave(state, count, None if bound is None else before + bound, self._fall(state))
-        return floated, state["offset"] - before
+            warn_if_inert(group for group in self._rewiring_groups() if not self.rule.has_budget(group))

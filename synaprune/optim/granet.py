@@ -5,7 +5,7 @@ Inside every `period`-th step, after the base has moved the weights:
 1. pruning: the number of synapses falls to what the schedule says, and those of the largest |w| stay, ranked over all
    layers or within each;
 2. zero-cost neuroregeneration: in each layer the weakest are dropped and as many with the largest |∂L/∂w| are grown,
-   those that 1 has just pruned among them (see `drop_grow`).
+   those that 1 has just pruned among them (see `topology.drop_grow`).
 
 Source: Liu et al., "Sparse Training via Boosting Pruning Plasticity with Neuroregeneration", NeurIPS 2021,
 arXiv 2106.10404.
@@ -20,16 +20,75 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import ALLOCATIONS, SHAPES, Schedule, allocate, erdos_renyi_kernel
-from synaprune.errors import UsageError, nearest
-from synaprune.optim.budgeted import Sparsity, budget_options
-from synaprune.optim.drop_grow import DropGrow, first
-from synaprune.optim.groups import Group, Params, State
+from synaprune.budget import ALLOCATIONS, Schedule, allocate, erdos_renyi_kernel
+from synaprune.errors import UsageError
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps.masked import Masked
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row
+from synaprune.optim.topology import budget, draw, drop_grow
 
-__all__ = ["GraNet"]
+__all__ = ["GraNet", "GraNetRule"]
 
 
-class GraNet(DropGrow):
+class GraNetRule(Masked):
+    """A mask that is drawn, pruned, and a part of which is exchanged after each pruning."""
+
+    draws = True
+
+    def __init__(self) -> None:
+        super().__init__(straight_through=True)  # as in SET
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse a beginning below the end, and exchanges that make no sense."""
+        if group["schedule"] is None:
+            raise UsageError(f"{self.method} has to know the number of training steps; give schedule=cubic(steps=…)")
+        super().check(group, layers)
+        drop_grow.check(group)
+        initial, sparsity = group["initial"], group["sparsity"]
+        if isinstance(sparsity, int | float) and initial < 1.0 - sparsity:
+            raise UsageError(
+                f"initial={initial} begins below the connectivity of {1.0 - sparsity:.4g} that sparsity={sparsity} "
+                "asks for in the end; give initial=1"
+            )
+        if isinstance(sparsity, Mapping):
+            for name, begin, end in zip(layers.names, _drawn(group, layers), layers.plan(group).layers or []):
+                if begin < end:
+                    raise UsageError(
+                        f"{name} would begin with {begin} synapses and end with {end}, but GraNet only prunes: "
+                        f"initial={initial} is too low for sparsity={dict(sparsity)}; give initial=1"
+                    )
+
+    def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
+        """Draw what `initial` gives each layer."""
+        draw.masked(new, dict(zip((t.weight for t in rows), _drawn(rows[0].group, layers))))
+
+    def landed(self, t: Row) -> None:
+        """Let a weight that has landed on exactly 0 count; no other is moved."""
+        drop_grow.land(t)
+
+    def score(self, t: Row) -> Tensor:
+        """Return |w|, that of absent synapses below all others."""
+        return drop_grow.first(t.state["latent"].abs(), t.state["mask"])
+
+    def leave(self, t: Row, count: int, bound: float | None) -> None:
+        """Prune (1)."""
+        drop_grow.complete(t, count)
+
+    def exchange(self, rows: list[Row]) -> None:
+        """Regenerate (2)."""
+        group = rows[0].group
+        steps = group["schedule"]["steps"]
+        drop_grow.exchange(rows, {"name": group["annealing"], "steps": steps, "pause": 0.0, "flat": 0.0})
+
+
+def _drawn(group: Group, layers: budget.Layers) -> list[int]:
+    """Return how many synapses each layer begins with."""
+    allocation = ALLOCATIONS[group["allocation"]] or erdos_renyi_kernel
+    return allocate(layers.sizes, allocation(layers.shapes, group["initial"]), layers.names)
+
+
+class GraNet(Rewirer):
     """Prune gradually, and let the gradient exchange a part of what is left.
 
     >>> from synaprune.budget import cubic
@@ -45,37 +104,13 @@ class GraNet(DropGrow):
     0.25
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate of the base optimizer.
-        sparsity: share of the synapses that shall be absent in the end, in [0, 1): one number, or one per name
-            pattern. Group option.
-        schedule: when the budget is reached, from `synaprune.budget`: `cubic(steps=…)`. Group option.
-        initial: connectivity to begin with, in (0, 1], drawn by lot; 1 begins with all synapses. Group option.
-        drop: share of a layer's synapses that is exchanged at first, in (0, 1). Group option.
-        annealing: shape along which it falls from the first step to the last: the name of one in `synaprune.budget`,
-            "constant" for one that does not fall. Group option.
-        end: share of the steps after which none is exchanged any more, in (0, 1]. Group option.
-        period: steps from one pruning, and one exchange, to the next; the schedule's last step always prunes. Group
-            option.
-        growth: which synapses are grown: "gradient", "random" or "momentum" (see `SET`). Group option.
         allocation: where the synapses are: "global" ranks all by |w|, "scaled" by |w| over the root mean square of the
             layer's initial weights, "uniform" and "erk" give each layer a number. The first ones are drawn by "uniform"
             if it is that, else by "erk". Group option.
-        floor: share of the common connectivity below which no layer falls when all are ranked. Group option.
-        rescale: scale the initial weights of a layer by 1/√connectivity, which keeps the first currents but makes it
-            hard for newborns, which start at 0, to outgrow the synapses drawn. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained and all exist.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of all lots. Group option.
-        base_options: further options of the base.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
     """
-
-    shrinks = True
 
     def __init__(
         self,
@@ -87,7 +122,7 @@ class GraNet(DropGrow):
         initial: float = 0.5,
         drop: float = 0.5,
         annealing: str = "cosine",
-        end: float = 1.0,
+        drop_end: float = 1.0,
         period: int = 100,
         growth: str = "gradient",
         allocation: str = "global",
@@ -100,42 +135,4 @@ class GraNet(DropGrow):
         seed: int = 0,
         **base_options: Any,
     ) -> None:
-        budget = budget_options(sparsity, schedule, allocation, period, floor)
-        exchange = {"drop": drop, "annealing": annealing, "end": end, "growth": growth}
-        start = {"initial": initial, "rescale": rescale, "seed": seed}
-        defaults = {**budget, **exchange, **start, "check_finite": check_finite}
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
-
-    def _annealing(self, group: Group) -> Schedule:
-        return {"name": group["annealing"], "steps": group["schedule"]["steps"], "pause": 0.0, "flat": 0.0}
-
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        initial, sparsity, annealing = (group[key] for key in ("initial", "sparsity", "annealing"))
-        if not isinstance(initial, int | float) or isinstance(initial, bool) or not 0.0 < initial <= 1.0:
-            raise UsageError(f"initial={initial!r} is not a connectivity in (0, 1]; 1 begins with all synapses")
-        if isinstance(sparsity, int | float) and initial < 1.0 - sparsity:
-            raise UsageError(
-                f"initial={initial} begins below the connectivity of {1.0 - sparsity:.4g} that sparsity={sparsity} "
-                "asks for in the end; give initial=1"
-            )
-        if isinstance(sparsity, Mapping):
-            last = self._plan(group, []).layers or []
-            for weight, begin, end in zip(self._learning(group), self._drawn(group), last):
-                if begin < end:
-                    raise UsageError(
-                        f"{self._name(weight)} would begin with {begin} synapses and end with {end}, but GraNet only "
-                        f"prunes: initial={initial} is too low for sparsity={dict(sparsity)}; give initial=1"
-                    )
-        if annealing not in SHAPES:
-            hint = nearest(str(annealing), SHAPES) or f"; there are {', '.join(SHAPES)}"
-            raise UsageError(f"there is no annealing {annealing!r}{hint}")
-
-    def _drawn(self, group: Group) -> list[int]:
-        weights = self._learning(group)
-        allocation = ALLOCATIONS[group["allocation"]] or erdos_renyi_kernel
-        shares = allocation([weight.shape for weight in weights], group["initial"])
-        return allocate([weight.numel() for weight in weights], shares, [self._name(weight) for weight in weights])
-
-    def _score(self, weight: Tensor, state: State) -> Tensor:
-        return first(state["latent"].abs(), state["mask"])
+        super().__init__(GraNetRule(), locals())

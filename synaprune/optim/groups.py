@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from synaprune.synapses import find_synapses
 __all__ = [
     "Group",
     "Params",
-    "State",
+    "Sparsity",
     "check_numbers",
     "check_type",
     "groups_of",
@@ -31,7 +31,7 @@ log = logging.getLogger("synaprune")
 
 Params = nn.Module | Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 Group = dict[str, Any]
-State = dict[str, Any]
+Sparsity = float | Mapping[str, float]
 
 
 def moves(weight: Tensor) -> bool:
@@ -109,8 +109,22 @@ def _of_tensors(params: Params) -> list[Group]:
         members = group["params"]
         if not isinstance(members, set):  # torch refuses a set, because its order is not stable
             members = [members] if isinstance(members, Tensor) else list(members)
+            if group.get("rewire", True):
+                _warn_of_vectors([member[1] if isinstance(member, tuple) else member for member in members])
         groups.append({**group, "params": members})
     return groups
+
+
+def _warn_of_vectors(tensors: list[Any]) -> None:
+    """Warn of biases and normalisations among the synapses: torch's habit, `model.parameters()`, brings them along."""
+    vectors = [n for n, t in enumerate(tensors) if isinstance(t, Tensor) and t.ndim < 2]
+    if 0 < len(vectors) < len(tensors):
+        log.warning(
+            "tensors %s have fewer than two dimensions, as biases and normalisations do, and are rewired and counted "
+            "like synapses; pass the module in place of its parameters, or put them into a group with rewire=False and "
+            "counted=False",
+            ", ".join(map(str, vectors)),
+        )
 
 
 def own_values(group: Group) -> None:

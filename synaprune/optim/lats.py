@@ -24,14 +24,50 @@ from torch.optim import Optimizer
 from synaprune.budget import Schedule
 from synaprune.budget import schedule as schedules
 from synaprune.errors import UsageError
-from synaprune.optim.budgeted import Sparsity, budget_options
-from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.shrinking import Shrinking, number
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps.soft import Soft
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row
+from synaprune.optim.topology import budget
 
-__all__ = ["LATS", "strength"]
+__all__ = ["LATS", "LATSRule", "strength"]
 
 
-class LATS(Shrinking):
+class LATSRule(Soft):
+    """A threshold that rises with the learning rate."""
+
+    strength = "alpha"
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse a homotopy without a course, and a course of nothing."""
+        super().check(group, layers)
+        beta, schedule = group["beta"], group["schedule"]
+        if self.has_budget(group):
+            if beta != 1.0:
+                raise UsageError(f"beta={beta} weights a given strength, but a budget solves for it; leave out one")
+        elif beta != 1.0 and schedule is None:
+            raise UsageError(f"beta={beta} follows the progress of training; give schedule=linear(steps=…)")
+        elif beta == 1.0 and schedule is not None:
+            raise UsageError(
+                f"a schedule belongs to a budget or to a beta, but alpha={group['alpha']} is the same in all steps; "
+                "leave out one of the two"
+            )
+        elif schedule is not None:
+            schedules.check(schedule)
+
+    def next(self, t: Row) -> float:
+        """Return d + ηλ·βˣ (2, 3); under a budget, λ is that of the last intervals."""
+        d, group = float(t.state["threshold"]), t.group
+        if self.has_budget(group):
+            rise = max(t.rate * t.state["alpha"], -d)
+            budget.press(t, rise)
+            return d + rise
+        beta = float(group["beta"])
+        x = schedules.progress(group["schedule"], group["clock"]) if beta != 1.0 else 0.0
+        return d + t.rate * float(group["alpha"]) * beta**x
+
+
+class LATS(Rewirer):
     """Prune with a soft threshold that rises with the learning rate, or to an exact number of synapses.
 
     `alpha` is the λ of the paper and the same strength as that of Grad R: whatever the learning rate does, warm-up
@@ -55,34 +91,16 @@ class LATS(Shrinking):
     0.25
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate η of the base optimizer.
         alpha: λ, by how much the threshold rises per unit of learning rate. Group option.
-        beta: with a `schedule` of progress x, the strength is alpha·βˣ (PGH). Group option.
-        gated: take the true gradient instead of the straight-through one. Group option.
         sparsity: a budget in place of `alpha`: share of the synapses that shall be absent in the end, in [0, 1), one
             number or one per name pattern. Group option.
         schedule: from `synaprune.budget`, with the number of training steps: the course of a budget's number of
             synapses, or of x. Group option.
-        allocation: where a budget's synapses are: "global" ranks all by |z|, "scaled" by |z| over the root mean square
-            of the layer's initial weights, "uniform" and "erk" give each layer a number. Group option.
-        period: steps from one solution to the next; the schedule's last step is always one. Group option.
-        floor: share of the common connectivity below which no layer falls when all are ranked. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained but not rewired.
-        margin: the least threshold of a tensor that starts with absent synapses, or gets some from outside; ten
-            learning rates if not given. Group option.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of the coin that gives signs to the weights of a tensor of zeros. Group option.
-        base_options: further options of the base; weight decay acts on w, never on a latent.
 
     Raises:
         UsageError: a value out of range, neither or both of `alpha` and `sparsity`, a `beta` without a schedule, or a
             base that cannot serve.
     """
-
-    _strength = "alpha"
 
     def __init__(
         self,
@@ -105,44 +123,7 @@ class LATS(Shrinking):
         seed: int = 0,
         **base_options: Any,
     ) -> None:
-        defaults = {
-            "alpha": alpha,
-            "beta": beta,
-            "gated": gated,
-            **budget_options(sparsity, schedule, allocation, period, floor),
-            "margin": margin,
-            "check_finite": check_finite,
-            "seed": seed,
-        }
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
-
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        beta, schedule = group["beta"], group["schedule"]
-        if not 0.0 < number(beta) < math.inf:
-            raise UsageError(f"beta={beta!r} is not a finite number above 0; 1 weights all learning rates alike")
-        if self._has_budget(group):
-            if beta != 1.0:
-                raise UsageError(f"beta={beta} weights a given strength, but a budget solves for it; leave out one")
-        elif beta != 1.0 and schedule is None:
-            raise UsageError(f"beta={beta} follows the progress of training; give schedule=linear(steps=…)")
-        elif beta == 1.0 and schedule is not None:
-            raise UsageError(
-                f"a schedule belongs to a budget or to a beta, but alpha={group['alpha']} is the same in all steps; "
-                "leave out one of the two"
-            )
-        elif schedule is not None:
-            schedules.check(schedule)
-
-    def _next(self, state: State, group: Group) -> float:
-        rate, d = float(group["lr"]), float(state["threshold"])
-        if self._has_budget(group):
-            rise = max(rate * state["alpha"], -d)
-            self._press(state, group, rise)
-            return d + rise
-        beta = float(group["beta"])
-        x = schedules.progress(group["schedule"], group["clock"]) if beta != 1.0 else 0.0
-        return d + rate * float(group["alpha"]) * beta**x
+        super().__init__(LATSRule(), locals())
 
 
 def strength(threshold: float, rates: Sequence[float], beta: float = 1.0) -> float:

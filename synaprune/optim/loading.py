@@ -7,19 +7,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from synaprune.errors import UsageError
-from synaprune.optim.groups import Group, State
+from synaprune.optim.driver import Driver
+from synaprune.optim.groups import Group
+from synaprune.optim.maps.threshold import LOWEST
 from synaprune.optim.quiet import quiet_step
+from synaprune.optim.row import Row, State
 from synaprune.optim.surroundings import shield
-from synaprune.optim.threshold import LOWEST, PACE
+from synaprune.optim.topology.budget import PACE
 
-__all__ = ["check", "check_whole", "complete", "in_order", "keys_of"]
+__all__ = ["check", "check_whole", "complete", "in_order", "keys_of", "renamed"]
 
+# Options that had another name in an older version.
+RENAMED = {"end": "drop_end"}
 # What a state has held for some time only, with the value that says as little as its absence did; and by which tensor
 # a 1 is kept company.
-LATER: dict[str, float] = {**PACE, "lowest": LOWEST, "carried": 0, "frozen": 0}
+LATER: State = {**PACE, "lowest": LOWEST, "carried": 0, "frozen": 0}
 COMPANY = {"frozen": "absent", "carried": "carry"}
 
 
@@ -51,6 +55,11 @@ def check(state_dict: dict[str, Any], groups: list[Group], name: Callable[[Tenso
                     f"this optimizer state belongs to another model: {name(weights[index])} has shape "
                     f"{tuple(weights[index].shape)}, its saved state {tuple(value.shape)}"
                 )
+
+
+def renamed(group: Group) -> Group:
+    """Return a saved group with the names that its options have now."""
+    return {RENAMED.get(option, option): value for option, value in group.items()}
 
 
 def in_order(state_dict: dict[str, Any], groups: list[Group]) -> None:
@@ -110,16 +119,16 @@ def _with(members: list[str], saved: list[Group], names: list[Any]) -> Group:
     )
 
 
-def keys_of(
-    start: Callable[..., State], newborn: Callable[..., Optimizer], group: Group, dims: int
-) -> tuple[set[str], set[str]]:
+def keys_of(start: Callable[[Row], None], driver: Driver, group: Group, dims: int) -> tuple[set[str], set[str]]:
     """Return what the state of a tensor holds from the first step on: of ours, and of the base's."""
     with shield():
         tiny = torch.ones((2,) * dims, dtype=torch.float32, device="cpu").requires_grad_()
-        own = set(start(tiny, group, 0)) if group["rewire"] else set()
-        tiny.grad, base = torch.zeros_like(tiny), newborn(tiny, group)
+        row = Row(tiny, group, State(), 0, driver)
+        if group["rewire"]:
+            start(row)
+        tiny.grad, base = torch.zeros_like(tiny), driver.newborn(tiny, group)
         quiet_step(base)
-    return own, set(base.state.get(tiny, {}))
+    return set(row.state), set(base.state.get(tiny, {}))
 
 
 def check_whole(

@@ -19,14 +19,14 @@ import torch
 from torch.optim import Optimizer
 
 from synaprune.budget import Schedule
-from synaprune.optim.budgeted import Sparsity, budget_options
-from synaprune.optim.groups import Params
-from synaprune.optim.masked import Masked
+from synaprune.optim.groups import Params, Sparsity
+from synaprune.optim.maps.masked import Masked
+from synaprune.optim.rewirer import Rewirer
 
 __all__ = ["Magnitude", "MagnitudeSTE"]
 
 
-class Magnitude(Masked):
+class Magnitude(Rewirer):
     """Prune the smallest weights for good.
 
     >>> from synaprune.budget import constant
@@ -36,22 +36,6 @@ class Magnitude(Masked):
     >>> optimizer.step()
     >>> optimizer.connectivity()
     0.25
-
-    Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate of the base optimizer.
-        sparsity: share of the synapses that shall be absent in the end, in [0, 1): one number, or one per name
-            pattern. Group option.
-        schedule: when the budget is reached, from `synaprune.budget`: `cubic(steps=…)`. Group option.
-        allocation: where the synapses are: "global" ranks all by |w|, "scaled" by |w| over the root mean square of the
-            layer's initial weights, "uniform" and "erk" give each layer a number. Group option.
-        period: steps from one pruning to the next; the schedule's last step is always one. Group option.
-        floor: share of the common connectivity below which no layer falls when all are ranked. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained but not pruned.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        base_options: further options of the base.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
@@ -73,12 +57,26 @@ class Magnitude(Masked):
         check_finite: bool = True,
         **base_options: Any,
     ) -> None:
-        budget = budget_options(sparsity, schedule, allocation, period, floor)
-        defaults = {**budget, "check_finite": check_finite}
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
+        super().__init__(Masked(), locals())
 
 
-class MagnitudeSTE(Magnitude):
+class MagnitudeSTE(Rewirer):
     """Prune the smallest weights, which go on learning and may return; options as `Magnitude`."""
 
-    straight_through = True
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        *,
+        sparsity: Sparsity | None = None,
+        schedule: Schedule | None = None,
+        allocation: str = "global",
+        period: int = 16,
+        floor: float = 0.1,
+        base: type[Optimizer] = torch.optim.Adam,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        check_finite: bool = True,
+        **base_options: Any,
+    ) -> None:
+        super().__init__(Masked(straight_through=True), locals())

@@ -1,135 +1,217 @@
-"""The contract all rewiring methods share: latents in any torch optimizer, weights in the network.
-
-A method keeps a latent `z` and a frozen sign `s` for every synapse. The network holds the weight
-`w = s·relu(s·z − d)`; the base optimizer runs on `z` with the plain dense gradient `∂L/∂w`, as if `z` were
-the parameter. Because the direction of such a base turns around with the sign of its gradient, that is the
-same as running it on the synaptic parameter `θ = s·z − d` with the redefined gradient `s·∂L/∂w`.
-
-What a method adds, it adds in three places: `_before` and `_after` the base step on each tensor, and `_rewire`
-on all tensors of a group. One with other latents replaces the four that handle them.
-"""
+"""The one optimizer behind all rewiring methods: a base moves latents, a rule makes weights of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from synaprune.optim import bases, latents
-from synaprune.optim.fingerprint import fingerprint, same
-from synaprune.optim.groups import Group, Params, State, moves
-from synaprune.optim.inspection import Inspection
+from synaprune import options
+from synaprune.budget import FORMS, Plan
+from synaprune.errors import UsageError
+from synaprune.measure.turnover import Turnover, turnover
+from synaprune.optim import bases, groups, rewinding, saving
+from synaprune.optim.documented import with_arguments
+from synaprune.optim.driver import Driver
+from synaprune.optim.fingerprint import Written
+from synaprune.optim.finite import FiniteCheck
+from synaprune.optim.groups import Group, moves
 from synaprune.optim.quiet import quiet_step
-from synaprune.optim.surroundings import shielded
+from synaprune.optim.row import Row, State, in_layout_of
+from synaprune.optim.rule import Rule
+from synaprune.optim.surroundings import shield, shielded
+from synaprune.optim.topology import budget
 from synaprune.plain import plain
 
-__all__ = ["Rewirer", "Row"]
-
-Row = tuple[Group, Tensor, State]
+__all__ = ["Rewirer"]
 
 
-class Rewirer(Inspection):
-    """Base class of the rewiring methods; it is itself a `torch.optim.Optimizer`.
+class Rewirer(Optimizer):
+    """A `torch.optim.Optimizer` under which synapses come and go as a `Rule` says.
 
     Latents start when a tensor is first stepped, from the weights of that moment. Weights that somebody else
     writes later, by whatever way (`load_state_dict` of the model, a mask, `.data`), are taken over at the next step.
     A tensor that does not require gradients stays as it is, synapses and all; a budget is one of the others.
 
+    This optimizer and its base share every group's dictionary, so that a value changed in `param_groups` acts at the
+    next step, whoever changes it. The state of a rewired tensor is a `row.State`.
+
     Args:
-        params: a module, whose synapses are found and rewired while all its other parameters are trained
-            plainly by the same base optimizer; or what any torch optimizer takes, where each tensor is one of
-            synapses unless its group says `rewire=False`.
-        defaults: the method's own group options. `rewire` (does a group's topology change), `synapses` (do
-            its tensors count for connectivity), `margin`, `check_finite` and `seed` are common to all.
-        base: the torch optimizer class that moves the latents.
-        base_options: its options, `lr` among them; one that the method has too is called `base_<option>`.
-        include, exclude: name patterns, in a module, of tensors that are synapses though no rule says so, and of
-            synapses that shall be trained plainly.
-        compile_projection: write the weights of all tensors by one compiled kernel, and keep signs in one byte.
+        rule: the method.
+        given: what its class has been called with. `params` is a module, whose synapses are found and rewired while
+            all its other parameters are trained plainly by the same base optimizer; or what any torch optimizer takes,
+            where each tensor is one of synapses unless its group says `rewire=False`. `include` and `exclude` are name
+            patterns, in a module, of tensors that are synapses though none of our rules says so, and of synapses that
+            shall be trained plainly. `base` is the torch optimizer class that moves the latents, `base_options` are
+            its options beside `lr`; one that the method has too is called `base_<option>`. Everything else is a group
+            option of the method; `rewire` (does a group's topology change), `counted` (do its tensors count for
+            connectivity), `margin`, `check_finite` and `seed` are common to all.
 
     Raises:
         UsageError: a base that cannot serve, a tensor type that cannot be rewired, nothing to rewire.
     """
 
-    def __init__(
-        self,
-        params: Params,
-        defaults: dict[str, Any],
-        base: type[Optimizer],
-        base_options: dict[str, Any],
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-        compile_projection: bool = False,
-    ) -> None:
-        super().__init__(params, defaults, base, base_options, include, exclude)
-        self._compile_projection = compile_projection
-        if compile_projection:
-            self._sign_dtype = torch.int8  # a compiled kernel converts for free, eager ones would copy
-        self._written: dict[Tensor, Tensor] = {}  # fingerprints of the weights as this optimizer knows them
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__doc__ and "__init__" in vars(cls):
+            cls.__doc__ = with_arguments(cls.__doc__, cls.__init__)
 
-    # -- what a method may override ------------------------------------------------------------------------
+    def __init__(self, rule: Rule, given: dict[str, Any]) -> None:
+        method = rule.method = type(self).__name__
+        self.rule = rule
+        self._finite = FiniteCheck()
+        self._waiting: dict[Tensor, State] = {}
+        self._written = Written()
+        self._seen: dict[int, Any] = {}  # of groups that have been checked: what they said
+        self._last_masks: dict[Tensor, Tensor] = {}
+        self._report = budget.Report()
+        params, base = given["params"], given["base"]
+        found = groups.groups_of(params, given["include"], given["exclude"])
+        members = [p[1] if isinstance(p, tuple) else p for group in found for p in group["params"]]
+        base_options = plain({"lr": given["lr"], **given["base_options"]})
+        rule.options = tuple(key for key in given if key in options.OPTIONS)
+        own = plain({**rule.fixed, **{key: given[key] for key in rule.options}})
+        if unknown := sorted(rule.fixed.keys() & base_options.keys()):
+            raise UsageError(f"{method} knows no {unknown[0]}; leave it out")
+        if rule.keeps_a_number:  # a method names `sparsity` among its arguments, and the others arrive with the base's
+            own |= {form: base_options.pop(form) for form in FORMS if form in base_options}
+            own |= {"clock": 0}  # steps in which a tensor of the group had a gradient: where its schedule stands
+        self._driver = Driver(method, base, members, base_options, own, FORMS if rule.keeps_a_number else ())
+        self._named = isinstance(params, nn.Module)  # by us
+        common = {"rewire": True, "counted": True, "margin": None, "check_finite": True, "seed": 0}
+        written_by = {"method": f"{method} on {base.__name__}"}
+        super().__init__(found, {**self._driver.defaults(), **common, **own, **written_by})
+        self._driver.optimizer.param_groups = self.param_groups
+        self._made = True
+        self._join()
 
-    def _before(self, weight: Tensor, state: State, group: Group) -> Any:
-        """Note what the method needs of θ as it is before the base step; `_after` gets it back."""
+    # -- groups and rows -------------------------------------------------------------------------------------------
 
-    def _after(self, weight: Tensor, state: State, group: Group, note: Any) -> None:
-        """Move the latents after the base step: the prior's drift, noise, a floor."""
+    def add_param_group(self, param_group: Group) -> None:
+        """Add a group as any torch optimizer does; its tensors are rewired unless it says `rewire=False`.
 
-    def _rewire(self, group: Group) -> None:
-        """Let synapses come and go after all tensors of the group have moved, before weights are written."""
-
-    def settle(self) -> None:
-        """Bring the number of synapses to what the budget says for this moment, for methods that keep one.
-
-        Between two solutions the number floats a little; call this before a network is measured or saved.
+        A budget of its own takes the place of the optimizer's.
         """
+        if isinstance(param_group, dict) and isinstance(param_group.get("synapses"), bool):
+            raise UsageError(
+                f"synapses={param_group['synapses']} is no number of synapses; a group that shall not count for "
+                "connectivity says counted=False"
+            )
+        asked = "fused" in param_group
+        if self.rule.keeps_a_number and any(form in param_group for form in FORMS):
+            param_group = {**dict.fromkeys(FORMS), **param_group}
+        if self._named:
+            groups.name_newcomers(param_group, self.param_groups)
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        groups.own_values(group)
+        if self._driver.fused and not asked:
+            group["fused"] = bases.takes_fused(type(self._driver.optimizer), group["params"])
+        try:
+            if group["rewire"]:
+                self._check(group, new=True)
+                if group.get("weight_decay"):
+                    self._driver.shrinkage(group)
+                names = self._names()
+                for weight in group["params"]:
+                    groups.check_type(weight, names[weight])
+        except UsageError:
+            self.param_groups.pop()
+            raise
+        for form in FORMS[1:]:
+            group.pop(form, None)  # of a group that is not rewired
+        if hasattr(self, "_made"):
+            self._join()
 
-    def finish(self) -> None:
-        """Bring the number of synapses to what the budget says for the end of training; call it after the last step.
+    def _check(self, group: Group, new: bool = False) -> bool:
+        """Bring what a rewired group says into the one form that a rule reads, and refuse what makes no sense.
 
-        Training may have had fewer steps than its schedule: `GradScaler` skips those whose gradients overflow.
+        Tell whether it may say something else than the last time.
         """
-        self.settle()
+        if not new and self._seen.get(id(group)) == _said(group) and type(group["lr"]) in (int, float, Tensor):
+            return False
+        groups.check_numbers(group)
+        if self.rule.keeps_a_number:
+            budget.say_as_sparsity(group, self._layers(group, self._learning(group) or group["params"]), new)
+        options.check(self.rule.options, group)
+        self.rule.check(group, self._layers(group, self._learning(group)))
+        said = _said(group)
+        if not any(isinstance(value, Tensor) for value in said.values()):  # which may change in its place
+            self._seen[id(group)] = plain(said)
+        return True
 
-    def _join(self) -> None:
-        """Prepare tensors that have begun to learn since the last step."""
+    def _layers(self, group: Group, weights: list[Tensor]) -> budget.Layers:
+        names = self._names()
+        shapes = [weight.shape for weight in weights]
+        return budget.Layers([names[w] for w in weights], shapes, [names[w] for w in group["params"]])
 
-    # -- how latents are kept --------------------------------------------------------------------------------
+    def _rewiring_groups(self) -> list[Group]:
+        return [group for group in self.param_groups if group["rewire"]]
 
-    def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
-        """Take over weights that somebody else has written since the last step."""
-        latents.adopt(weight, state, self._margin(group), self._compile_projection)
+    def _rewired(self) -> list[tuple[Group, Tensor]]:
+        return [(group, weight) for group in self._rewiring_groups() for weight in group["params"]]
 
-    def _thaw(self, state: State, absent: Tensor) -> None:
-        """Let synapses that were frozen absent compete again."""
-        latents.bury(state, absent)
+    def _learning(self, group: Group) -> list[Tensor]:
+        """Return the tensors of a group that its budget counts: those that are not frozen."""
+        return [weight for weight in group["params"] if weight.requires_grad]
 
-    def _write(self, rows: Sequence[Row]) -> None:
-        """Write the weights of these tensors."""
-        latents.project([weight for _, weight, _ in rows], [state for *_, state in rows], self._compile_projection)
+    def _rows(self, choose: Callable[[Group, Tensor], bool]) -> list[Row]:
+        """Return the chosen ones of the rewired tensors; a state starts when it is first needed."""
+        chosen = enumerate(self._rewired())
+        return [self._row(weight, group, n) for n, (group, weight) in chosen if choose(group, weight)]
 
-    def _state_of(self, weight: Tensor, group: Group) -> State:
-        if self._known(weight) is None:
-            self._written[weight] = fingerprint(weight)  # from which its latents start now
-        return super()._state_of(weight, group)
+    def _rows_of(self, group: Group) -> list[Row]:
+        return self._rows(lambda other, weight: other is group and weight.requires_grad)
 
-    # -- the topology -------------------------------------------------------------------------------------
+    def _row_of(self, weight: Tensor) -> Row:
+        for position, (group, other) in enumerate(self._rewired()):
+            if other is weight:
+                return self._row(weight, group, position)
+        raise UsageError(
+            f"a tensor of shape {tuple(weight.shape)} is not rewired by this {type(self).__name__}; "
+            "only the tensors of its groups with rewire=True have latents"
+        )
 
-    @shielded
-    def freeze_topology(self, frozen: bool = True) -> None:
-        """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
-        for group, weight in self._rewired():
-            state = self._state_of(weight, group)
-            state["frozen"] = int(frozen)
-            if frozen:
-                state.setdefault("absent", ~self.mask(weight))
-            elif (absent := state.pop("absent", None)) is not None:
-                self._thaw(state, absent)
+    def _row(self, weight: Tensor, group: Group, position: int) -> Row:
+        t = Row(weight, group, self._known(weight) or State(), position, self._driver)
+        if not t.state:
+            if not torch.isfinite(weight).all():
+                raise UsageError(f"{self._name(weight)} holds values that are not finite; initialise it first")
+            with shield():
+                self._start(t)
+                t.state["base"] = self._driver.born(t.state["latent"], group, self.state)
+                t.state["frozen"] = 0
+            # Until the next step it waits apart: torch.distributed.checkpoint asks that a new optimizer has no state.
+            self._waiting[weight] = t.state
+            self._written.remember([weight])  # from which its latents start now
+        return t
 
-    # -- the step ------------------------------------------------------------------------------------------
+    def _start(self, t: Row) -> None:
+        self.rule.start(t)
+        if self.rule.keeps_a_number:
+            t.state.update(budget.begin(t.weight))
+        if self.rule.draws and not t.weight.requires_grad:
+            t.state["undrawn"] = True  # somebody looks at it while it is frozen
+
+    def _known(self, weight: Tensor) -> State | None:
+        """Return a rewired tensor's state if it has begun."""
+        return cast(State | None, self.state.get(weight) or self._waiting.get(weight))
+
+    def _names(self) -> dict[Tensor, str]:
+        names: dict[Tensor, str] = {}
+        for group in self.param_groups:
+            for i, weight in enumerate(group["params"]):
+                names[weight] = group["param_names"][i] if "param_names" in group else f"tensor {len(names)}"
+        return names
+
+    def _name(self, weight: Tensor) -> str:
+        return self._names()[weight]
+
+    # -- the step --------------------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Perform one step and return what `closure` returned, if there is one.
@@ -147,62 +229,224 @@ class Rewirer(Inspection):
     @shielded
     def _step(self) -> None:
         """Do what a step does once the gradients are there."""
+        rule = self.rule
         self._finite.look(self.param_groups, self._name)
-        for group in self._rewiring_groups():
-            self._complete(group)
-            self._check_group(group)
+        changed = [group for group in self._rewiring_groups() if self._check(group)]
         self._join()
-        moved = [(group, weight, self._state_of(weight, group)) for group, weight in self._rewired() if moves(weight)]
+        rows = self._rows(lambda _, weight: moves(weight))
         self._end_waiting()
-        self._take_over(moved)
-        notes = [self._before(weight, state, group) for group, weight, state in moved]
-        try:
-            for group, weight, state in moved:
-                state["latent"].grad = self._pull(weight, state, group)
-            with self._base_sees_latents():
-                quiet_step(self._base)
-        finally:
-            for _, _, state in moved:
-                state["latent"].grad = None
-        for (group, weight, state), note in zip(moved, notes):
-            state["steps"] += 1
-            if group.get("weight_decay") and (share := self._shrinkage(group)):
-                state["latent"].sub_(weight, alpha=share)
-            if "absent" not in state:
-                self._after(weight, state, group, note)
-            if state["steps"] % bases.flush_period(group) == 0:
-                bases.flush(state["base"], state["latent"])
+        self._take_over(rows)
+        for group in changed:
+            if known := self._rows_of(group):
+                rule.changed(known, self._layers(group, self._learning(group)))
+        notes = [rule.before(t) for t in rows]
+        self._move([(t, rule.pull(t, self._gradient(t))) for t in rows])
+        periods = {id(group): bases.flush_period(group) for group in self._rewiring_groups()}
+        for t, note in zip(rows, notes):
+            t.state["steps"] += 1
+            if t.group.get("weight_decay") and (share := self._driver.shrinkage(t.group)):
+                t.state["latent"].sub_(t.weight, alpha=share)
+            rule.landed(t)
+            if not t.rests:
+                rule.after(t, note)
+            if t.state["steps"] % periods[id(t.group)] == 0:
+                bases.flush(t.state["base"], t.state["latent"])
         for group in self._rewiring_groups():
-            self._rewire(group)
-        self._put(moved)
+            self._rewire(group, [t for t in rows if t.group is group])
+        self._put(rows)
 
-    def _take_over(self, rows: Sequence[Row]) -> None:
-        """Take over what somebody else has written into these weights."""
-        for group, weight, state in rows:
-            if not same(self._written.get(weight), now := fingerprint(weight)):
-                # Somebody may hold the tensors of a state_dict, which are these.
-                state.update(latents.own(weight, state, self._sign_dtype))
-                self._adopt(weight, state, group)
-                self._written[weight] = now
-
-    def _put(self, rows: Sequence[Row]) -> None:
-        """Write weights, and remember them."""
-        self._write(rows)
-        self._written.update((weight, fingerprint(weight)) for _, weight, _ in rows)
-
-    def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
-        """Return the gradient the latent receives: ∂L/∂w, with coupled weight decay on w added apart."""
-        latent: Tensor = state["latent"]
-        gradient = cast(Tensor, weight.grad).to(latent.dtype)
-        decay = group.get("weight_decay", 0.0)
-        if decay and self._shrinkage(group) is None:
-            gradient = gradient.add(weight, alpha=-decay if group.get("maximize") else decay)
-        if "absent" in state:
-            gradient = gradient.masked_fill(state["absent"], 0.0)
+    def _gradient(self, t: Row) -> Tensor:
+        """Return ∂L/∂w as the latents' own kind of tensor, with coupled weight decay on w added."""
+        latent = t.state["latent"]
+        gradient = cast(Tensor, t.weight.grad)
+        if gradient.dtype != latent.dtype:
+            gradient = gradient.to(latent.dtype)
+        decay = t.group.get("weight_decay", 0.0)
+        if decay and self._driver.shrinkage(t.group) is None:
+            gradient = gradient.add(t.weight, alpha=-decay if t.group.get("maximize") else decay)
+        if "absent" in t.state:
+            gradient = gradient.masked_fill(t.state["absent"], 0.0)
         # Fused kernels walk through memory and would pair a gradient in another layout with wrong latents.
-        return gradient if gradient.stride() == latent.stride() else latents.in_layout_of(latent, gradient)
+        return gradient if gradient.stride() == latent.stride() else in_layout_of(latent, gradient)
 
-    # -- saving and copying --------------------------------------------------------------------------------
+    def _move(self, pulls: list[tuple[Row, dict[str, Tensor]]]) -> None:
+        """Let the base move latents by these gradients, and plain parameters by theirs."""
+        for group in self.param_groups:
+            for weight in () if group["rewire"] else group["params"]:
+                if self._driver.fused and weight.grad is not None and weight.grad.is_sparse:
+                    group["fused"] = False
+                if moves(weight) and not self.state[weight]:
+                    self.state[weight] = self._driver.born(weight, group, self.state)
+        latents = [(t.state[name], pull) for t, pulled in pulls for name, pull in pulled.items()]  # type: ignore[literal-required]
+        try:
+            for latent, pull in latents:
+                latent.grad = pull
+            with self._driver.lent(pulls, self.rule.latents, self.state):
+                quiet_step(self._driver.optimizer)
+        finally:
+            for latent, _ in latents:
+                latent.grad = None
+
+    def _rewire(self, group: Group, moved: list[Row]) -> None:
+        """Let synapses come and go after all tensors of the group have moved, before weights are written."""
+        if moved:
+            group["clock"] += 1
+            if unmoved := [t for t in self._meet(group) if t.weight.grad is None]:
+                self._put(unmoved)
+            self.rule.exchange(moved)
+
+    @shielded
+    def _join(self) -> None:
+        """Draw the synapses of tensors that are new, or learn for the first time."""
+        for group in self._rewiring_groups() if self.rule.draws else ():
+            new = {w for w in self._learning(group) if not (state := self._known(w)) or "undrawn" in state}
+            if new:
+                rows = self._rows_of(group)
+                drawn = [t for t in rows if t.weight in new]
+                self.rule.draw(drawn, rows, self._layers(group, self._learning(group)))
+                self._put(drawn)
+                for t in drawn:
+                    t.state.pop("undrawn", None)
+
+    def _take_over(self, rows: list[Row]) -> None:
+        """Take over what somebody else has written into these weights."""
+        if changed := set(map(id, self._written.changed([t.weight for t in rows]))):
+            taken = [t for t in rows if id(t.weight) in changed]
+            for t in taken:
+                # Somebody may hold the tensors of a state_dict, which are these.
+                t.state.update(saving.own(t.weight, t.state, self.rule.sign_dtype))
+                self.rule.adopt(t)
+            self._written.remember([t.weight for t in taken])
+
+    def _put(self, rows: list[Row]) -> None:
+        """Write weights, and remember them."""
+        if rows:
+            self.rule.write(rows)
+            self._written.remember([t.weight for t in rows])
+
+    # -- a budget --------------------------------------------------------------------------------------------------
+
+    def plan(self, group: Group) -> Plan:
+        """Return the numbers behind the budget of a group of `param_groups`.
+
+        Raises:
+            UsageError: the budget makes no sense for these layers.
+        """
+        return self._layers(group, self._learning(group)).plan(
+            group, [t.state["initial"] for t in self._rows_of(group)]
+        )
+
+    @shielded
+    def settle(self) -> None:
+        """Bring the number of synapses to exactly what the budget says for this moment, for methods that keep one.
+
+        Between two solves the number floats a little; call this before a network is measured or saved.
+        """
+        for group in self._rewiring_groups():
+            if rows := self._meet(group, always=True):
+                self._put(rows)
+
+    def finish(self) -> None:
+        """Bring the number of synapses to what the budget says for the end of training; call it after the last step.
+
+        Training may have had fewer steps than its schedule: `GradScaler` skips those whose gradients overflow. Then a
+        warning says how many synapses go at once.
+        """
+        for group in self._rewiring_groups():
+            weights = self._learning(group)
+            if not self.rule.has_budget(group) or not weights or group["clock"] >= (end := group["schedule"]["steps"]):
+                continue
+            done, group["clock"] = group["clock"], end
+            before = sum(int(torch.count_nonzero(weight.detach())) for weight in weights)
+            after, size = self.plan(group).count(end), sum(weight.numel() for weight in weights)
+            if before != after:
+                warnings.warn(
+                    f"training made {done} of the {end} steps of its schedule (skipped ones do not count), and left "
+                    f"{before / size:.2%} of the synapses in place of {after / size:.2%}; the difference is made up "
+                    "now, without training after it",
+                    stacklevel=2,
+                )
+        self.settle()
+
+    def _meet(self, group: Group, always: bool = False) -> list[Row]:
+        """Make the number of synapses exact where it is due, and return the tensors whose synapses have changed."""
+        if not self.rule.due(group, always):
+            return []
+        rows = self._rows_of(group)
+        if not rows or any(t.rests for t in rows):
+            return []
+        # A step has already taken over what others have written into the weights that it moves.
+        self._take_over([t for t in rows if always or t.weight.grad is None])
+        return self.rule.meet(rows, self.plan(group), self._report)
+
+    def solved(self) -> dict[str, budget.Solved]:
+        """Return, per tensor whose threshold presses between solves, what those since the last call have found."""
+        names = self._names()
+        return {names[weight]: solved for weight, solved in self._report.taken().items()}
+
+    # -- looking inside --------------------------------------------------------------------------------------------
+
+    def theta(self, weight: Tensor) -> Tensor:
+        """Return what decides which synapses of a rewired tensor exist, float64, in its shape.
+
+        The synaptic parameter θ = s·z − d of signed latents, |z| − d behind a soft threshold, z itself under a mask.
+        """
+        self._finite.report(self._name)
+        return self.rule.theta(self._row_of(weight))
+
+    def mask(self, weight: Tensor) -> Tensor:
+        """Return which synapses of a tensor exist: bool, in the tensor's shape."""
+        return self.rule.mask(self._row_of(weight))
+
+    def connectivity(self) -> float:
+        """Return existing synapses over all synapses, counted over every tensor of synapses, rewired or not."""
+        self._finite.report(self._name)
+        weights = [p for group in self.param_groups if group["counted"] for p in group["params"]]
+        count = sum(p.numel() for p in weights)
+        if not count:
+            raise UsageError("no group holds synapses to count; one with counted=True would be counted")
+        return sum(int(torch.count_nonzero(p.detach())) for p in weights) / count
+
+    @shielded
+    def turnover(self) -> dict[str, Turnover]:
+        """Count synapses pruned and regrown per rewired tensor since the last call; the first call starts it."""
+        self._finite.report(self._name)
+        counts = {}
+        for t in self._rows(lambda *_: True):
+            mask = self.rule.mask(t)
+            counts[self._name(t.weight)] = turnover(self._last_masks.get(t.weight, mask), mask)
+            self._last_masks[t.weight] = mask
+        return counts
+
+    @shielded
+    def freeze_topology(self, frozen: bool = True) -> None:
+        """Keep absent synapses of rewired tensors absent and let the method rest, to fine-tune; False ends it."""
+        for t in self._rows(lambda *_: True):
+            t.state["frozen"] = int(frozen)
+            if frozen:
+                t.state.setdefault("absent", ~self.rule.mask(t))
+            elif "absent" in t.state:
+                self.rule.thaw(t, t.state.pop("absent"))
+
+    @shielded
+    def snapshot(self) -> dict[str, Any]:
+        """Return a point of training to come back to with `rewind`, as plain data."""
+        return rewinding.snapshot(self)
+
+    @shielded
+    def rewind(self, snapshot: dict[str, Any]) -> None:
+        """Give the synapses that are left their weights of a snapshot, and the base its state; absent ones stay so.
+
+        Options, schedules and learning rates stay as they are.
+
+        Raises:
+            UsageError: it is no snapshot, or one of other tensors.
+        """
+        rewinding.rewind(self, snapshot)
+        self._take_over(rows := self._begun())
+        self._put(rows)  # as the latents can hold them, so that a saved state leads to the same weights
+
+    # -- saving, loading, copying ----------------------------------------------------------------------------------
 
     @shielded
     def state_dict(self) -> dict[str, Any]:
@@ -220,11 +464,18 @@ class Rewirer(Inspection):
 
     @shielded
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a saved state, with the weights that belong to it; see `LatentOptimizer`."""
-        super().load_state_dict(state_dict)
-        self._last_masks.clear()
-        self._finite.flags.clear()
-        self._written.clear()
+        """Continue from a saved state, with the weights that belong to it.
+
+        Latents and moments keep their own precision, whatever the weights have.
+
+        Raises:
+            UsageError: the state belongs to another method or to tensors of other shapes.
+        """
+        with saving.standing_in(self):
+            super().load_state_dict(state_dict)
+        for kept in (self._waiting, self._last_masks, self._finite.flags, self._written, self._seen):
+            kept.clear()
+        self.rule.forget()
         self._put(self._begun())
 
     def _end_waiting(self) -> None:
@@ -234,9 +485,21 @@ class Rewirer(Inspection):
 
     def _begun(self) -> list[Row]:
         """Return the tensors that learn and have latents."""
-        rows = [(group, weight, self._known(weight)) for group, weight in self._rewired() if weight.requires_grad]
-        return [(group, weight, state) for group, weight, state in rows if state]
+        return self._rows(lambda _, weight: weight.requires_grad and bool(self._known(weight)))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_compile_projection", "_sign_dtype", "_last_masks", "_finite")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}, "_written": {}}
+        own = ("rule", "_driver", "_named", "_made", "_finite", "_waiting", "_last_masks", "_report")
+        kept = {name: getattr(self, name) for name in own}
+        return {**super().__getstate__(), **kept, "_written": Written(), "_seen": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        saving.take_home(self)
+        self._driver.optimizer.param_groups = self.param_groups
+
+
+def _said(group: Group) -> dict[str, Any]:
+    """Return what a check of a group depends on."""
+    said = {option: value for option, value in group.items() if option not in ("params", "lr", "clock")}
+    said["params"] = [id(weight) for weight in group["params"] if weight.requires_grad]
+    return said

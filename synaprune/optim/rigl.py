@@ -8,12 +8,41 @@ Source: Evci et al., "Rigging the Lottery: Making All Tickets Winners", ICML 202
 
 from __future__ import annotations
 
-from synaprune.optim.set import SET
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from synaprune.budget import Schedule
+from synaprune.optim.groups import Params, Sparsity
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.set import Exchanging
 
 __all__ = ["RigL"]
 
 
-class RigL(SET):
+class RigL(Rewirer):
     """Drop the smallest weights and grow the synapses of the largest |∂L/∂w|; options as `SET`."""
 
-    growth = "gradient"
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        *,
+        sparsity: Sparsity | None = None,
+        schedule: Schedule | None = None,
+        drop: float = 0.3,
+        drop_end: float = 0.75,
+        period: int = 100,
+        growth: str = "gradient",
+        allocation: str = "erk",
+        rescale: bool = False,
+        base: type[Optimizer] = torch.optim.Adam,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        check_finite: bool = True,
+        seed: int = 0,
+        **base_options: Any,
+    ) -> None:
+        super().__init__(Exchanging(), locals())

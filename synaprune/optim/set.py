@@ -1,7 +1,7 @@
-"""SET, sparse evolutionary training: the weakest synapses are dropped, as many are grown by lot.
+"""SET, sparse evolutionary training: the weakest synapses are dropped, as many are grown at random.
 
 The network is sparse from its first forward pass and the number of synapses of each layer never changes. When and how
-synapses are exchanged is in `drop_grow`; the densities of the layers are those of `starts_sparse`.
+synapses are exchanged is in `topology.drop_grow`; the densities of the layers are those of `topology.draw`.
 
 Source: Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse connectivity inspired by
 network science", Nature Communications 2018, arXiv 1707.04780.
@@ -16,14 +16,53 @@ import torch
 from torch.optim import Optimizer
 
 from synaprune.budget import Schedule
-from synaprune.optim.budgeted import Sparsity, budget_options
-from synaprune.optim.drop_grow import DropGrow
-from synaprune.optim.groups import Params
+from synaprune.errors import UsageError
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps.masked import Masked
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row
+from synaprune.optim.topology import budget, draw, drop_grow
 
-__all__ = ["SET"]
+__all__ = ["SET", "Exchanging"]
 
 
-class SET(DropGrow):
+class Exchanging(Masked):
+    """A mask that is drawn, and a part of which is exchanged from time to time."""
+
+    draws = True
+    fixed = {"floor": 0.0}  # noqa: RUF012 - nobody changes it
+
+    def __init__(self) -> None:
+        # The base moves what is absent too, for nothing but its moving average: a newborn begins anew, and to spare
+        # the base these gradients would cost a pass over all synapses.
+        super().__init__(straight_through=True)
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse exchanges that make no sense, and an allocation by rank."""
+        if group["schedule"] is None:
+            raise UsageError(f"{self.method} has to know the number of training steps; give schedule=cosine(steps=…)")
+        super().check(group, layers)
+        draw.refuse_ranking(self.method, group)
+        drop_grow.check(group)
+
+    def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
+        """Draw what the allocation gives each layer."""
+        draw.masked(new, dict(zip((t.weight for t in rows), layers.plan(rows[0].group).layers or [])))
+
+    def landed(self, t: Row) -> None:
+        """Let a weight that has landed on exactly 0 count; no other is moved."""
+        drop_grow.land(t)
+
+    def leave(self, t: Row, count: int, bound: float | None) -> None:
+        """Make up for what others have written into the weights."""
+        drop_grow.complete(t, count)
+
+    def exchange(self, rows: list[Row]) -> None:
+        """Drop the weakest, and grow as many."""
+        drop_grow.exchange(rows, rows[0].group["schedule"])
+
+
+class SET(Rewirer):
     """Drop the smallest weights and grow as many synapses at random.
 
     >>> from synaprune.budget import cosine
@@ -33,31 +72,14 @@ class SET(DropGrow):
     0.25
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate of the base optimizer.
-        sparsity: share of the synapses that are absent, in [0, 1): one number, or one per name pattern. Group option.
         schedule: how the drop fraction falls over the training, from `synaprune.budget`: `cosine(steps=…)`;
             `constant(steps=…)` for one that does not fall. Group option.
-        drop: share of a layer's synapses that is exchanged at first, in (0, 1). Group option.
-        end: share of the steps after which none is exchanged any more, in (0, 1]. Group option.
-        period: steps from one exchange to the next. Group option.
         growth: which synapses are grown: "random"; "gradient", of the largest |∂L/∂w|; "momentum", of the base's
-            largest moving average of ∂L/∂w. Group option; the class's own if not given.
-        allocation: "erk" (small layers denser) or "uniform". Group option.
-        rescale: scale the initial weights of a layer by 1/√connectivity, which keeps the first currents but makes it
-            hard for newborns, which start at 0, to outgrow the synapses drawn. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained and all exist.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of all lots. Group option.
-        base_options: further options of the base.
+            largest moving average of ∂L/∂w. Group option.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
     """
-
-    growth = "random"
 
     def __init__(
         self,
@@ -67,9 +89,9 @@ class SET(DropGrow):
         sparsity: Sparsity | None = None,
         schedule: Schedule | None = None,
         drop: float = 0.3,
-        end: float = 0.75,
+        drop_end: float = 0.75,
         period: int = 100,
-        growth: str | None = None,
+        growth: str = "random",
         allocation: str = "erk",
         rescale: bool = False,
         base: type[Optimizer] = torch.optim.Adam,
@@ -79,7 +101,4 @@ class SET(DropGrow):
         seed: int = 0,
         **base_options: Any,
     ) -> None:
-        budget = budget_options(sparsity, schedule, allocation, period, 0.0)
-        exchange = {"drop": drop, "end": end, "growth": self.growth if growth is None else growth}
-        defaults = {**budget, **exchange, "rescale": rescale, "check_finite": check_finite, "seed": seed}
-        super().__init__(params, defaults, base, {"lr": lr, **base_options}, include, exclude)
+        super().__init__(Exchanging(), locals())

@@ -25,15 +25,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.errors import UsageError, nearest
-from synaprune.optim import latents
-from synaprune.optim.budgeted import Sparsity
-from synaprune.optim.groups import Group, Params, State
-from synaprune.optim.noise import DEPTHS, MOVES, NOISES, PER_LAYER, Noisy, generator, rand, scale
-from synaprune.optim.rewirer import Row
+from synaprune.budget import constant
+from synaprune.errors import UsageError
+from synaprune.optim.groups import Group, Params, Sparsity
+from synaprune.optim.maps import signed
+from synaprune.optim.rewirer import Rewirer
+from synaprune.optim.row import Row
+from synaprune.optim.rule import Rule
 from synaprune.optim.surroundings import CPU
+from synaprune.optim.topology import budget, draw
+from synaprune.optim.topology.noise import DEPTHS, MOVES, NOISES, generator, rand, scale
 
-__all__ = ["SoftDeepR"]
+__all__ = ["SoftDeepR", "SoftDeepRRule"]
 
 # S(z) = sign(z)·relu(|z| − d), and what it lets through of a gradient: that where |z| > d.
 shrink, through = torch.ops.aten.softshrink, torch.ops.aten.softshrink_backward
@@ -41,7 +44,105 @@ shrink, through = torch.ops.aten.softshrink, torch.ops.aten.softshrink_backward
 where_positive = torch.ops.aten.threshold_backward
 
 
-class SoftDeepR(Noisy):
+class SoftDeepRRule(Rule):
+    """Latents above a floor; `depth` is −θ_min, the offset of the state."""
+
+    draws = True
+    fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+
+    def __init__(self, compiled: bool = False) -> None:
+        self.compiled = compiled
+        self.sign_dtype = torch.int8 if compiled else None
+
+    def check(self, group: Group, layers: budget.Layers) -> None:
+        """Refuse a motion that makes no sense, and an allocation that no draw knows."""
+        draw.check_diffusion(self.method, group)
+        super().check(group, layers)
+        draw.refuse_ranking(self.method, group)
+        for option, why in (("temperature", "nothing would ever regrow"), ("alpha", "nothing would ever be pruned")):
+            if not group[option]:
+                raise UsageError(f"with {option}=0 {why} in soft Deep R; give {option} a positive value, or take DeepR")
+
+    # -- latents -----------------------------------------------------------------------------------------------
+
+    def start(self, t: Row) -> None:
+        """Note a sign for every synapse; the draw gives them their θ."""
+        t.state.update(signed.start(t.weight, t.margin, t.seed, self.sign_dtype))
+        t.state["seed"] = t.seed
+
+    def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
+        """Draw which synapses exist at first, and how far below 0 the others are."""
+        depths = _depths(rows, layers)
+
+        def begin(t: Row, exists: Tensor, size: Tensor) -> None:
+            t.state["offset"] = depth = depths[t.weight]
+            below = rand(t.weight, generator(CPU, t.state["seed"], DEPTHS)).to(size) * depth
+            t.state["latent"].copy_(t.state["sign"] * torch.where(exists, size + depth, below))
+
+        draw.diffusing(new, rows, layers.plan(rows[0].group), begin)
+
+    def changed(self, rows: list[Row], layers: budget.Layers) -> None:
+        """Move the floor."""
+        for t, depth in zip(rows, _depths(rows, layers).values()):
+            if depth != t.state["offset"]:
+                t.state["latent"].add_(t.state["sign"], alpha=depth - t.state["offset"])
+                t.state["offset"] = depth
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write w = s·relu(θ), which is z behind a soft threshold at −θ_min."""
+        for t in rows:
+            latent, out = t.state["latent"], t.weight.detach()
+            if "absent" in t.state:
+                stay_above_floor(latent, t.state["sign"])
+            if t.weight.dtype == latent.dtype:
+                shrink.out(latent, t.state["offset"], out=out)
+            else:
+                out.copy_(shrink(latent, t.state["offset"]))
+            if "absent" in t.state:
+                out.masked_fill_(t.state["absent"], 0.0)
+
+    def adopt(self, t: Row) -> None:
+        """Put what was set to 0 half-way between 0 and the floor."""
+        signed.adopt(t.weight, t.state, t.state["offset"] / 2.0)
+
+    def thaw(self, t: Row, absent: Tensor) -> None:
+        """Put θ at 0 where it has risen above it."""
+        signed.bury(t.state, absent)
+
+    def theta(self, t: Row) -> Tensor:
+        """Return θ."""
+        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"]).sub_(t.state["offset"])
+
+    # -- the step ----------------------------------------------------------------------------------------------
+
+    def before(self, t: Row) -> Tensor:
+        """Return the latents as they are before the base step."""
+        return t.state["latent"].clone()
+
+    def pull(self, t: Row, gradient: Tensor) -> dict[str, Tensor]:
+        """Return ∂L/∂w where the synapse exists, 0 elsewhere."""
+        return {"latent": through(gradient, t.state["latent"], t.state["offset"])}
+
+    def after(self, t: Row, note: Tensor) -> None:
+        """Take back what a base with momentum has moved of absent synapses; then drift and noise (1, 2)."""
+        latent, sign, noise = t.state["latent"], t.state["sign"], NOISES[t.group["noise"]]
+        values, deviation = noise(t.weight.numel(), t.weight.device, t.state["seed"], t.state["steps"], MOVES)
+        values = values.as_strided(latent.shape, latent.stride())
+        drift, spread = t.rate * t.group["alpha"], scale(t.group) / deviation
+        if self.compiled:
+            _compiled_motion()(latent, note, t.weight.detach(), sign, values, *latent.new_tensor([drift, spread]))
+        else:
+            exists = torch.sign(t.weight).to(latent.dtype)  # s·H
+            latent.sub_(exists, alpha=drift)
+            torch.lerp(note, latent, exists.abs_(), out=latent).add_(values, alpha=spread)
+            stay_above_floor(latent, sign)
+
+    def due(self, group: Group, always: bool) -> bool:
+        """The number is met on average only."""
+        return False
+
+
+class SoftDeepR(Rewirer):
     """Train a network whose synapses come and go by chance; its connectivity is met on average only.
 
     >>> model = torch.nn.Linear(64, 32)
@@ -50,22 +151,10 @@ class SoftDeepR(Noisy):
     True
 
     Args:
-        params: a module, or what any torch optimizer takes (see `Rewirer`).
-        lr: learning rate η of the base optimizer.
         sparsity: share 1 − p of the synapses that would be absent if none learned, in [0, 1): one number, or one per
             name pattern. Group option.
-        allocation: "erk" (small layers denser) or "uniform". Group option.
         alpha: rate α of the L1 penalty on θ. Group option.
         temperature: T of the noise √(2ηT). T/α is the mean weight of a synapse without gradient. Group option.
-        noise: "gaussian", or "uniform" of equal variance, which costs a fraction. Group option.
-        rescale: scale the initial weights of a layer by 1/√p, which keeps the first currents. Group option.
-        base: torch optimizer class.
-        include: name patterns of tensors that are synapses though no rule of `find_synapses` says so.
-        exclude: name patterns of synapses that shall be trained and all exist.
-        check_finite: refuse a step with non-finite gradients (on the CPU). Group option.
-        seed: seed of lots, signs and noise. Group option.
-        compile_motion: let one compiled kernel do what comes after the base step, and keep signs in one byte.
-        base_options: further options of the base; weight decay acts on w.
 
     Raises:
         UsageError: a value out of range, or a base that cannot serve.
@@ -90,80 +179,15 @@ class SoftDeepR(Noisy):
         compile_motion: bool = False,
         **base_options: Any,
     ) -> None:
-        own = {"alpha": alpha, "temperature": temperature, "noise": noise, "rescale": rescale}
-        common = {"check_finite": check_finite, "seed": seed}
-        rest = (base, base_options, include, exclude, compile_motion)
-        super().__init__(params, lr, sparsity, allocation, own | common, *rest)
+        super().__init__(SoftDeepRRule(compile_motion), locals())
 
-    def _check_group(self, group: Group) -> None:
-        super()._check_group(group)
-        self._refuse_ranking(group, PER_LAYER)
-        for option, why in (("temperature", "nothing would ever regrow"), ("alpha", "nothing would ever be pruned")):
-            if not group[option]:
-                raise UsageError(f"with {option}=0 {why} in soft Deep R; give {option} a positive value, or take DeepR")
-        if group["noise"] not in NOISES:
-            hint = nearest(str(group["noise"]), NOISES) or f"; there are {', '.join(NOISES)}"
-            raise UsageError(f"there is no noise {group['noise']!r}{hint}")
 
-    def _connectivity(self, weight: Tensor, group: Group) -> float:
-        """Return p, the share of a tensor's synapses that exist without gradient."""
-        counts = self._plan(group, []).layers or []
-        return next(n / max(p.numel(), 1) for p, n in zip(self._learning(group), counts) if p is weight)
-
-    def _depth(self, weight: Tensor, group: Group) -> float:
-        """Return −θ_min (2)."""
-        p = self._connectivity(weight, group) or 1.0
-        return float(group["temperature"] * (1.0 - p) / (group["alpha"] * p))
-
-    def _begin(self, weight: Tensor, state: State, group: Group, exists: Tensor, size: Tensor) -> None:
-        state["offset"] = depth = self._depth(weight, group)
-        source = generator(CPU, state["seed"], DEPTHS)
-        below = rand(weight, source).to(size) * depth
-        state["latent"].copy_(state["sign"] * torch.where(exists, size + depth, below))
-
-    # -- the step ------------------------------------------------------------------------------------------
-
-    def _before(self, weight: Tensor, state: State, group: Group) -> Tensor:
-        """Move the floor where options have changed, and return the latents as they are before the base step."""
-        latent, depth = state["latent"], self._depth(weight, group)
-        if depth != state["offset"]:
-            latent.add_(state["sign"], alpha=depth - state["offset"])
-            state["offset"] = depth
-        return latent.clone()
-
-    def _pull(self, weight: Tensor, state: State, group: Group) -> Tensor:
-        """Return ∂L/∂w where the synapse exists, 0 elsewhere."""
-        pull: Tensor = through(super()._pull(weight, state, group), state["latent"], state["offset"])
-        return pull
-
-    def _after(self, weight: Tensor, state: State, group: Group, note: Tensor) -> None:
-        """Take back what a base with momentum has moved of absent synapses; then drift and noise (1)."""
-        latent, sign, draw = state["latent"], state["sign"], NOISES[group["noise"]]
-        values, deviation = draw(weight.numel(), weight.device, state["seed"], state["steps"], MOVES)
-        values = values.as_strided(latent.shape, latent.stride())
-        drift, spread = float(group["lr"]) * group["alpha"], scale(group) / deviation
-        if self._compile_projection:
-            _compiled_motion()(latent, note, weight.detach(), sign, values, *latent.new_tensor([drift, spread]))
-        else:
-            exists = torch.sign(weight).to(latent.dtype)  # s·H
-            latent.sub_(exists, alpha=drift)
-            torch.lerp(note, latent, exists.abs_(), out=latent).add_(values, alpha=spread)
-            stay_above_floor(latent, sign)
-
-    def _write(self, rows: Sequence[Row]) -> None:
-        for _, weight, state in rows:
-            latent, out = state["latent"], weight.detach()
-            if "absent" in state:
-                stay_above_floor(latent, state["sign"])
-            if weight.dtype == latent.dtype:
-                shrink.out(latent, state["offset"], out=out)
-            else:
-                out.copy_(shrink(latent, state["offset"]))
-            if "absent" in state:
-                out.masked_fill_(state["absent"], 0.0)
-
-    def _adopt(self, weight: Tensor, state: State, group: Group) -> None:
-        latents.adopt(weight, state, state["offset"] / 2.0)
+def _depths(rows: list[Row], layers: budget.Layers) -> dict[Tensor, float]:
+    """Return −θ_min (2) of each layer, from the share p of its synapses that exist without gradient."""
+    group = rows[0].group
+    counts = layers.plan(group).layers or []
+    shares = [count / max(t.weight.numel(), 1) or 1.0 for t, count in zip(rows, counts)]
+    return {t.weight: float(group["temperature"] * (1.0 - p) / (group["alpha"] * p)) for t, p in zip(rows, shares)}
 
 
 def stay_above_floor(latent: Tensor, sign: Tensor) -> None:

@@ -94,7 +94,7 @@ class Trial:
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Let a base that draws by lot draw the same each time, and nobody else notice."""
+        """Let a base that draws at random draw the same each time, and nobody else notice."""
         gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[self.device] if gpu else []):
             torch.default_generator.manual_seed(0)  # torch.manual_seed would reach devices that nobody asked for

@@ -119,10 +119,8 @@ def optimizer(settings: Settings, network: nn.Module, steps: int) -> Rewirer:
     if settings.period and settings.period > steps:
         raise UsageError(f"setting 'period' ({settings.period}) is longer than this run of {steps} steps; shorten it")
     # A method's own settings are options of the same name, but for those that are made into others below.
-    own = [name for name in vars(settings) if methods_of(name) and name not in (*COURSE, "levels", "tail", "drop_end")]
+    own = [name for name in vars(settings) if methods_of(name) and name not in (*COURSE, "levels", "tail")]
     given = {name: value for name in [*own, "weight_decay"] if (value := getattr(settings, name)) is not None}
-    if settings.drop_end is not None:
-        given["end"] = settings.drop_end
     if settings.levels is not None and settings.sparsity is not None:
         levels = [level / settings.sparsity for level in (*settings.levels, settings.sparsity)]
         given["schedule"] = budget.stairs(steps, levels, settings.schedule_flat or 0.5)

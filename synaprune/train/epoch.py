@@ -14,7 +14,6 @@ from synaprune.data import CropFlip, Dataset, RandomAffine, batches, normalize
 from synaprune.errors import NonFiniteGradientError
 from synaprune.measure import FiringRates, connectivity, layer_connectivity
 from synaprune.models import Readout
-from synaprune.optim.budgeted import Budgeted
 from synaprune.optim.rewirer import Rewirer
 from synaprune.train import build, schedule
 from synaprune.train.memory import memory_for
@@ -178,9 +177,8 @@ def topology(network: nn.Module, optimizer: Rewirer | None = None) -> dict[str, 
         moves = optimizer.turnover()
         for name, layer in layers.items():
             layer["pruned"], layer["regrown"] = moves.get(name, (0, 0))
-        if isinstance(optimizer, Budgeted):
-            for name, solved in optimizer.solved().items():
-                layers[name] |= solved._asdict()
+        for name, solved in optimizer.solved().items():
+            layers[name] |= solved._asdict()
         figures["pruned"] = sum(layer["pruned"] for layer in layers.values())
         figures["regrown"] = sum(layer["regrown"] for layer in layers.values())
     return {**figures, "layers": layers}

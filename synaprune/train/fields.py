@@ -8,9 +8,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from synaprune.catalogue import owners
 from synaprune.errors import UsageError, nearest, short
+from synaprune.options import OPTIONS
 
-__all__ = ["Field", "convert", "expected", "metavar", "setting", "switch"]
+__all__ = ["Field", "convert", "expected", "metavar", "option", "setting", "switch"]
 
 LONGEST_NAME = 200
 Field: TypeAlias = "dataclasses.Field[Any]"
@@ -36,6 +38,14 @@ def setting(
     bounds = {words: bound for words, bound in bounds.items() if bound is not None}
     metadata = {"help": text, "choices": choices, "bounds": bounds, "fixed": fixed, "methods": methods}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def option(name: str) -> Any:
+    """Declare the setting for an option of some methods, which have their own default for it."""
+    known = OPTIONS[name]
+    bounds: dict[str, Any] = known.bounds
+    text, choices = known.help.replace("`", ""), tuple(sorted(known.choices))
+    return setting(None, text, choices=choices, methods=owners(name), **bounds)
 
 
 def expected(field: Field) -> str:

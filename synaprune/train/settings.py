@@ -12,18 +12,16 @@ from typing import Any
 
 from synaprune.catalogue import CATALOGUE
 from synaprune.errors import UsageError, nearest, short
-from synaprune.train.fields import convert, setting
+from synaprune.options import LARGE, MANY
+from synaprune.train.fields import convert, option, setting
 
 __all__ = ["FIELDS", "Settings", "methods_of"]
 
-LARGE = 1e30  # float32 ends at 3.4e38
-MANY = 1_000_000
 STRENGTH = {name: entry.strength for name, entry in CATALOGUE.items() if entry.strength}  # instead of a budget
 BUDGETED = tuple(name for name, entry in CATALOGUE.items() if entry.number)  # methods that can be asked for a sparsity
 SCHEDULED = tuple(name for name, entry in CATALOGUE.items() if entry.descends)  # methods that approach one
 DESCENDING = tuple(name for name in SCHEDULED if CATALOGUE[name].begins == "dense")  # from all synapses
 EXCHANGING = tuple(name for name, entry in CATALOGUE.items() if entry.exchanges)  # methods that drop and grow
-NOISY = tuple(name for name, entry in CATALOGUE.items() if entry.diffuses)  # methods whose synapses diffuse
 COURSE = ("schedule", "schedule_pause", "schedule_flat")
 FORMS = ("sparsity", "connectivity", "synapses")  # of saying how many synapses are left
 BUDGET = ("allocation", *COURSE, "period", "floor")  # beside its number
@@ -61,49 +59,15 @@ class Settings:
         "how synapses come and go",
         choices=tuple(CATALOGUE),
     )
-    alpha: float | str | None = setting(
-        None,
-        "strength of grad_r's prior, of lats' threshold, of deep_r's penalty: larger prunes more; auto solves for the"
-        " one with which grad_r meets the sparsity",
-        choices=("auto",),
-        at_least=0,
-        below=LARGE,
-        methods=("grad_r", "lats", *NOISY),
-    )
-    beta: float | None = setting(
-        None,
-        "factor by which lats' strength grows in the course of training (PGH)",
-        above=0,
-        below=LARGE,
-        methods=("lats",),
-    )
-    threshold: float | None = setting(
-        None, "soft threshold with which stds ends: larger prunes more", at_least=0, below=LARGE, methods=("stds",)
-    )
-    threshold_decay: float | None = setting(
-        None, "weight decay of str's learned thresholds: larger prunes more", at_least=0, below=LARGE, methods=("str",)
-    )
-    s_init: float | None = setting(
-        None, "logit with which str's thresholds begin", above=-LARGE, below=LARGE, methods=("str",)
-    )
-    gated: bool | None = setting(None, "true gradient in place of the straight-through one", methods=("lats", "stds"))
-    temperature: float | None = setting(
-        None, "temperature of the synapses' diffusion", at_least=0, below=LARGE, methods=NOISY
-    )
-    noise: str | None = setting(
-        None,
-        "what soft_deep_r draws for it: uniform costs less",
-        choices=("gaussian", "uniform"),
-        methods=("soft_deep_r",),
-    )
-    sparsity: float | None = setting(
-        None,
-        "share of the synapses that is absent in the end: 0.98 keeps 2 %; with a fixed alpha of grad_r, the prior's"
-        " target",
-        at_least=0,
-        below=1,
-        methods=BUDGETED,
-    )
+    alpha: float | str | None = option("alpha")
+    beta: float | None = option("beta")
+    threshold: float | None = option("threshold")
+    threshold_decay: float | None = option("threshold_decay")
+    s_init: float | None = option("s_init")
+    gated: bool | None = option("gated")
+    temperature: float | None = option("temperature")
+    noise: str | None = option("noise")
+    sparsity: float | None = option("sparsity")
     connectivity: float | None = setting(
         None,
         "the same as the share that is left: 0.02 keeps 2 % (kept as the sparsity)",
@@ -112,13 +76,7 @@ class Settings:
         methods=BUDGETED,
     )
     synapses: int | None = setting(None, "the same as a number: so many are left", at_least=1, methods=BUDGETED)
-    allocation: str | None = setting(
-        None,
-        "where a budget's synapses are: all ranked together, as they are or scaled by their layer's initial weights,"
-        " or a number for each layer",
-        choices=("erk", "global", "scaled", "uniform"),
-        methods=BUDGETED,
-    )
+    allocation: str | None = option("allocation")
     schedule: str | None = setting(
         None,
         "course of the number of synapses towards a budget, of stds' threshold or of lats' beta",
@@ -146,32 +104,12 @@ class Settings:
         at_most=MANY,
         methods=DESCENDING,
     )
-    period: int | None = setting(
-        None,
-        "steps from one solution of a budget, or exchange of synapses, to the next",
-        at_least=1,
-        at_most=MANY,
-        methods=tuple(method for method in BUDGETED if method not in ("static", *NOISY)),
-    )
-    floor: float | None = setting(
-        None,
-        "share of the common connectivity below which no layer falls when all are ranked",
-        at_least=0,
-        at_most=1,
-        methods=SCHEDULED,
-    )
-    drop: float | None = setting(
-        None, "share of the synapses that is exchanged at first", above=0, below=1, methods=EXCHANGING
-    )
-    drop_end: float | None = setting(
-        None, "share of training after which none is exchanged", above=0, at_most=1, methods=EXCHANGING
-    )
-    growth: str | None = setting(
-        None, "which synapses are grown", choices=("gradient", "momentum", "random"), methods=EXCHANGING
-    )
-    initial: float | None = setting(
-        None, "granet's connectivity to begin with", above=0, at_most=1, methods=("granet",)
-    )
+    period: int | None = option("period")
+    floor: float | None = option("floor")
+    drop: float | None = option("drop")
+    drop_end: float | None = option("drop_end")
+    growth: str | None = option("growth")
+    initial: float | None = option("initial")
     exclude: tuple[str, ...] = setting((), "name patterns of weights that are never rewired, separated by commas")
 
     base: str = setting("Adam", "optimizer of torch.optim that moves the weights or latents")

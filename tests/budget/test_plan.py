@@ -90,7 +90,7 @@ def test_due_every_period_and_when_time_is_up():
         ({"allocation": "x"}, "there is no allocation 'x'; there are global, scaled, uniform, erk"),
         ({"period": 0}, "period=0 is not a whole number"),
         ({"period": 2.5}, "period=2.5 is not a whole number"),
-        ({"floor": 1.5}, "floor=1.5 is not a share"),
+        ({"floor": 1.5}, "floor=1.5 is not a number in [0, 1]"),
     ],
 )
 def test_what_makes_no_sense_is_named_in_one_sentence(options, words):

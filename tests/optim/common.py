@@ -1,5 +1,7 @@
 """A small network, a short training, the bases, and every method: shared by the tests of optim/."""
 
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -102,3 +104,10 @@ def state_of(optimizer, weight):
     """Return the state of a tensor, also before the first step, until when it waits apart."""
     optimizer.state_dict()
     return optimizer.state[weight]
+
+
+def through_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)

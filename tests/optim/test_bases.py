@@ -82,7 +82,7 @@ def test_option_that_method_and_base_both_have(base):
     weight = nn.Parameter(torch.ones(2))
     optimizer = GradR([weight], alpha=0.5, base=base, base_alpha=0.9)
     seen = []
-    optimizer._base.register_step_pre_hook(lambda inner, *_: seen.append(inner.param_groups[0]["alpha"]))
+    optimizer._driver.optimizer.register_step_pre_hook(lambda inner, *_: seen.append(inner.param_groups[0]["alpha"]))
     weight.grad = torch.ones(2)
     optimizer.step()
     assert seen == [0.9]

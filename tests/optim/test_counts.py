@@ -134,7 +134,7 @@ def test_signs_in_one_byte_change_nothing(allocation):
     optimizers = [
         GradR(net, lr=1e-2, sparsity=0.95, schedule=cubic(steps=30), period=4, allocation=allocation) for net in nets
     ]
-    optimizers[1]._sign_dtype = torch.int8
+    optimizers[1].rule.sign_dtype = torch.int8
     for optimizer in optimizers:
         train(optimizer, 30, births)
     assert optimizers[1].state[nets[1][0][1]]["sign"].dtype == torch.int8

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaprune.optim.fingerprint import COLUMNS, ROWS, fingerprint, same
+from synaprune.optim.fingerprint import COLUMNS, ROWS, SMALL, Written, fingerprint, same, side_by_side
 
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 LARGE = (300, 785)  # an odd number of values, so that words of one value are read
@@ -65,3 +65,47 @@ def test_other_layouts_are_read_as_they_lie(layout):
     assert same(before, fingerprint(w.clone(memory_format=torch.preserve_format)))
     w[5, 4, 2, 1] += 1
     assert not same(before, fingerprint(w))
+
+
+# -- many weights ------------------------------------------------------------------------------------------------
+
+SHAPES = [(3, 5), (2, 3, 3, 3), (7,), (SMALL // 8, 9), (4, 4), (1, 6)]
+
+
+def several(mixed):
+    tensors = [weights(shape, TYPES[n % 4] if mixed else torch.float32) for n, shape in enumerate(SHAPES)]
+    tensors[1] = tensors[1].to(memory_format=torch.channels_last)
+    tensors[4] = tensors[4][:, ::2]  # with gaps
+    return tensors
+
+
+@given(
+    st.booleans(),
+    st.lists(st.sets(st.sampled_from(range(6)), min_size=1), min_size=1, max_size=4),
+    st.sets(st.sampled_from(range(6))),
+    st.sets(st.sampled_from(range(6)), min_size=1),
+)
+def test_just_what_was_written_is_told_whoever_is_asked_together(mixed, remembered, wrote, asked):
+    tensors, written = several(mixed), Written()
+    for some in remembered:
+        written.remember([tensors[n] for n in sorted(some)])
+    known = set().union(*remembered)
+    for n in wrote:
+        tensors[n].view(tensors[n].shape)[(0,) * tensors[n].dim()] += 1.0
+    for _ in range(2):  # to ask changes nothing
+        found = {id(tensor) for tensor in written.changed([tensors[n] for n in sorted(asked)])}
+        assert found == {id(tensors[n]) for n in asked if n in wrote or n not in known}
+    written.remember([tensors[n] for n in sorted(asked)])
+    assert written.changed([tensors[n] for n in sorted(asked)]) == []
+
+
+def test_nan_is_equal_to_itself():
+    tensors, written = [torch.full((3,), torch.nan), torch.zeros(2)], Written()
+    written.remember(tensors)
+    assert written.changed(tensors) == []
+    written.clear()
+    assert len(written.changed(tensors)) == 2
+
+
+def test_side_by_side():
+    assert side_by_side([torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])]).tolist() == [1.0, 2.0, 3.0]

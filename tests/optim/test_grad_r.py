@@ -64,7 +64,7 @@ def test_redefined_gradient_is_the_true_one_where_the_synapse_exists():
     optimizer.zero_grad()
     net.loss(weights, x, target).backward()
     received = []
-    optimizer._base.register_step_pre_hook(
+    optimizer._driver.optimizer.register_step_pre_hook(
         lambda base, *_: received.extend(p.grad.clone() for group in base.param_groups for p in group["params"])
     )
     optimizer.step()

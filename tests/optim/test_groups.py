@@ -34,6 +34,20 @@ def test_group_can_decline_rewiring():
     torch.testing.assert_close(bias.tolist(), [-1e-3] * 4)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_biases_and_normalisations_among_parameters_are_named(named, caplog):
+    net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.Linear(96, 5))
+    GradR(net.named_parameters() if named else net.parameters())
+    assert "tensors 1, 2, 3, 5 have fewer than two dimensions" in caplog.text
+    assert "pass the module" in caplog.text
+    caplog.clear()
+    vectors = [p for p in net.parameters() if p.ndim < 2]
+    GradR([{"params": [net[0].weight]}, {"params": vectors, "rewire": False}])
+    GradR(vectors)  # nobody's habit: these are meant
+    GradR(net)
+    assert caplog.text == ""
+
+
 def test_added_group_is_rewired_with_its_own_values():
     first, second = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = GradR([first], lr=0.1, alpha=0.0, base=torch.optim.SGD)

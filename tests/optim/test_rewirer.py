@@ -33,7 +33,7 @@ def test_one_cycle_moves_rate_and_betas():
     optimizer = GradR(net, lr=1e-2, alpha=0.1)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=12)
     seen = []
-    optimizer._base.register_step_pre_hook(
+    optimizer._driver.optimizer.register_step_pre_hook(
         lambda base, *_: seen.append((base.param_groups[0]["lr"], base.param_groups[0]["betas"][0]))
     )
     train(net, optimizer, 11, scheduler=scheduler)

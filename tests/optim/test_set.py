@@ -17,7 +17,7 @@ TWINS = {
 
 
 @pytest.mark.parametrize("base_name", TWINS)
-def test_equals_plain_twin_that_is_told_the_lots(base_name):
+def test_equals_plain_twin_that_is_told_the_draws(base_name):
     base, options, direction = TWINS[base_name]
     generator = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.randn(12, 10, generator=generator, dtype=torch.float64))

@@ -112,7 +112,7 @@ def test_weights_of_zero_that_are_drawn_exist(start):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sparsity": 0.9, "allocation": "global"}, "take 'erk' or 'uniform'"),
+        ({"sparsity": 0.9, "allocation": "global"}, "take 'uniform' or 'erk'"),
         ({"sparsity": 0.9, "allocation": "ekr"}, "did you mean 'erk'"),
         ({"sparsity": 98}, "sparsity=98 is not a number"),
         ({}, "sparsity=None is not a number"),

@@ -69,7 +69,7 @@ def trained(variant, around=contextlib.nullcontext, parts=PARTS, dtype=torch.flo
                 seen += [optimizer.mask(weight), optimizer.theta(weight)]
             seen += [optimizer.connectivity(), optimizer.turnover(), optimizer.state_dict()["param_groups"]]
             for group in optimizer._rewiring_groups():
-                if optimizer._has_budget(group):
+                if optimizer.rule.has_budget(group):
                     seen.append(optimizer.plan(group).total)
         for p in net.parameters():
             p.grad = torch.randn(p.shape, generator=generator).to(dtype)

@@ -171,7 +171,7 @@ def test_a_bad_value_is_one_sentence(name, value, sentence):
 @pytest.mark.parametrize(
     ("values", "culprit"),
     [
-        ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to methods grad_r, lats, deep_r and soft_deep_r"),
+        ({"method": "dense", "alpha": 0.1}, "'alpha' belongs to methods deep_r, grad_r, lats and soft_deep_r"),
         ({"method": "dense", "sparsity": 0.9}, "'sparsity' belongs to methods deep_r, grad_r, granet, lats"),
         ({"method": "static", "sparsity": 0.9, "schedule": "cubic"}, "'schedule' belongs to methods grad_r, granet"),
         ({"method": "magnitude"}, "method magnitude needs a 'sparsity'"),

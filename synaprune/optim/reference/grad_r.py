@@ -100,7 +100,7 @@ class GradR:
 class GradRBudget:
     """One tensor under Grad R with a budget: α is not given but solved for.
 
-    For numbers that change little from one solution to the next: after a jump `optim.GradR` forgets its α.
+    For numbers that change little from one solve to the next: after a jump `optim.GradR` forgets its α.
 
     Args:
         w: initial weights, none of them 0.
@@ -111,7 +111,7 @@ class GradRBudget:
     def __init__(self, w: Tensor, eta: float, base: Adam | SGD) -> None:
         self.s, self.theta = torch.sign(w), torch.abs(w)
         self.eta, self.base = eta, base
-        self.alpha: float | None = None  # until the first solution there is no prior
+        self.alpha: float | None = None  # until the first solve there is no prior
         self.shift = self.travel = 0.0
 
     @property
@@ -122,7 +122,7 @@ class GradRBudget:
     def step(self, g: Tensor, n: int | None = None) -> Tensor:
         """Take g = ∂L/∂w, leave exactly n synapses if n (below their number) is given, and return the new weights.
 
-        The threshold b falls no further than it has drifted since the last solution. What is missing then is raised
+        The threshold b falls no further than it has drifted since the last solve. What is missing then is raised
         from below it to just above.
         """
         drift = self.eta * (self.alpha or 0.0)

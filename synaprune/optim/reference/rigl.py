@@ -1,6 +1,6 @@
 """Drop and grow as its papers have it: weights θ, a mask m, and an update of the connectivity every ΔT steps.
 
-SET is RigL with the connections that are grown drawn by lot. GraNet prunes all layers together before each update.
+SET is RigL with the connections that are grown drawn at random. GraNet prunes all layers together before each update.
 
 Source: Mocanu et al., Nature Communications 2018, arXiv 1707.04780 (SET); Evci et al., ICML 2020, arXiv 1911.11134,
 Algorithm 1 (RigL); Liu et al., NeurIPS 2021, arXiv 2106.10404 (GraNet).

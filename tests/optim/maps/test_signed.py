@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from synaprune.errors import UsageError
-from synaprune.optim import GradR, latents
+from synaprune.optim import GradR
+from synaprune.optim.maps import signed
 
 
 def test_tensors_with_gaps_are_served():
@@ -25,9 +26,9 @@ def test_pieces_of_a_large_tensor_meet(monkeypatch):
     weight = nn.Parameter(torch.randn(50, 41))
     twin = nn.Parameter(weight.detach().clone())
     gradient = torch.randn(50, 41)
-    for p, whole in ((weight, latents.WHOLE), (twin, 100)):
-        monkeypatch.setattr(latents, "WHOLE", whole)
-        monkeypatch.setattr(latents, "CHUNK", 64)
+    for p, whole in ((weight, signed.WHOLE), (twin, 100)):
+        monkeypatch.setattr(signed, "WHOLE", whole)
+        monkeypatch.setattr(signed, "CHUNK", 64)
         p.grad = gradient
         GradR([p], lr=0.1, alpha=0.5).step()
     assert torch.equal(weight, twin)
@@ -84,16 +85,16 @@ def test_weights_that_are_not_finite_at_the_start():
 
 def test_start_from_weights():
     weight = torch.tensor([0.5, -2.0, 0.0, 0.0])
-    state = latents.start(weight, margin=0.25, seed=3)
+    state = signed.start(weight, margin=0.25, seed=3)
     assert state["sign"][:2].tolist() == [1.0, -1.0]
     assert set(state["sign"][2:].tolist()) <= {1.0, -1.0}
     torch.testing.assert_close((state["latent"] * state["sign"]).tolist(), [0.5, 2.0, -0.25, -0.25])
-    again = latents.start(weight, margin=0.25, seed=3)
+    again = signed.start(weight, margin=0.25, seed=3)
     assert torch.equal(state["sign"], again["sign"])
 
 
 def test_layout_changed_after_the_start(monkeypatch):
-    monkeypatch.setattr(latents, "WHOLE", 100)
+    monkeypatch.setattr(signed, "WHOLE", 100)
     net = nn.Conv2d(8, 6, 3, bias=False)
     twin = nn.Parameter(net.weight.detach().clone())
     optimizers = GradR(net, lr=1e-2), GradR([twin], lr=1e-2)
@@ -111,10 +112,10 @@ def test_layout_changed_after_the_start(monkeypatch):
 @pytest.mark.parametrize("sign_dtype", [None, torch.int8])
 def test_buried_synapses_stay_buried(dtype, sign_dtype):
     weight = torch.randn(400, dtype=dtype)
-    state = latents.start(weight, margin=0.1, seed=0, sign_dtype=sign_dtype)
+    state = signed.start(weight, margin=0.1, seed=0, sign_dtype=sign_dtype)
     state["offset"] = 0.000777777
-    latents.bury(state, torch.ones(400, dtype=torch.bool))
-    latents.project([weight], [state])
+    signed.bury(state, torch.ones(400, dtype=torch.bool))
+    signed.project([weight], [state])
     assert not weight.any()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from synaprune.optim.noise import NOISES, gaussian, lots, uniform
+from synaprune.optim.topology.noise import NOISES, gaussian, numpy_generator, uniform
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def test_equal_keys_draw_the_same_and_others_differ():
     draw = lambda *key: gaussian(4, CPU, *key)[0].tolist()  # noqa: E731
     assert draw(3, 1, 0) == draw(3, 1, 0)
     assert len({tuple(draw(*key)) for key in [(3, 1, 0), (3, 0, 1), (1, 3, 0), (31, 0), (-3, 1, 0)]}) == 5
-    assert lots(3, 1).random() == lots(3, 1).random() != lots(1, 3).random()
+    assert numpy_generator(3, 1).random() == numpy_generator(3, 1).random() != numpy_generator(1, 3).random()
 
 
 def test_nobody_elses_random_numbers_are_used():

@@ -9,31 +9,28 @@ one bit whenever |z| grows past a power of two.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from synaprune.budget import cutoff
+from synaprune.optim.row import State
 
-__all__ = ["LOWEST", "PACE", "TINY", "drift", "fold", "leave", "lift"]
+__all__ = ["LOWEST", "TINY", "drift", "fold", "leave", "lift"]
 
 QUANTUM = 2.0**-10
 # Differences of at least TINY survive in bfloat16, whose smallest normal number is 2⁻¹²⁶.
 TINY = 2.0**-100
 LOWEST = -1e30  # no θ lies below
-# How a threshold moves from one solve to the next: its way and the sum of the learning rates since the last one, and
-# at which rate `alpha` of a prior it presses, if that is `known`.
-PACE = {"shift": 0.0, "travel": 0.0, "alpha": 0.0, "known": 0}
 
 
-def drift(state: dict[str, Any], amount: float) -> None:
+def drift(state: State, amount: float) -> None:
     """Lower every θ of the tensor by `amount`."""
     state["offset"] += amount
     fold(state)
 
 
-def fold(state: dict[str, Any]) -> None:
+def fold(state: State) -> None:
     """Move the whole multiples of the quantum from the offset into the latents."""
     whole = math.trunc(state["offset"] / QUANTUM) * QUANTUM
     if whole:
@@ -41,7 +38,7 @@ def fold(state: dict[str, Any]) -> None:
         state["offset"] -= whole
 
 
-def leave(state: dict[str, Any], count: int, near: float | None = None, fall: float = math.inf) -> int:
+def leave(state: State, count: int, near: float | None = None, fall: float = math.inf) -> int:
     """Move the threshold so that exactly `count` synapses of the tensor exist, and return how many did before.
 
     It becomes `near` (an offset, −∞ for none) where that leaves as many, else the largest θ that is not to exist.
@@ -76,7 +73,7 @@ def leave(state: dict[str, Any], count: int, near: float | None = None, fall: fl
     return before
 
 
-def lift(state: dict[str, Any], amounts: Tensor) -> None:
+def lift(state: State, amounts: Tensor) -> None:
     """Raise each θ by its own amount; what a latent is too coarse to hold is carried to the next time."""
     change = state["sign"] * amounts
     if "carry" in state:

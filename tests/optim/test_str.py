@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from synaprune.budget import cubic
 from synaprune.errors import UsageError
-from synaprune.optim.learned_threshold import STR, logit, sigmoid
 from synaprune.optim.reference import soft_threshold as reference
+from synaprune.optim.str import STR, logit, sigmoid
 
 TWINS = {
     "adam": (torch.optim.Adam, {}, lambda: reference.Adam()),
@@ -86,7 +86,7 @@ def test_the_scalar_is_trained_by_the_base_as_one_more_tensor(name):
         base.step()
         torch.testing.assert_close(optimizer.state[weight]["scalar"], other.detach(), rtol=0, atol=1e-5)
     assert other.item() != -3.0
-    assert len(optimizer._base.param_groups[0]["params"]) == 1
+    assert len(optimizer._driver.optimizer.param_groups[0]["params"]) == 1
     assert optimizer.state[weight]["scalar"].grad is None
 
 

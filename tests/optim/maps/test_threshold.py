@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaprune.optim import latents, threshold
+from synaprune.optim.maps import signed, threshold
 
 
 def begin(values, dtype=torch.float32, sign_dtype=None):
-    return latents.start(torch.tensor(values, dtype=dtype), margin=0.0, seed=0, sign_dtype=sign_dtype)
+    return signed.start(torch.tensor(values, dtype=dtype), margin=0.0, seed=0, sign_dtype=sign_dtype)
 
 
 def theta(state):
@@ -20,7 +20,7 @@ def theta(state):
 
 def exists(state, dtype):
     weight = torch.empty_like(state["latent"], dtype=dtype)
-    latents.project([weight], [state])
+    signed.project([weight], [state])
     return (weight != 0).tolist()
 
 
@@ -92,7 +92,7 @@ def test_of_equal_synapses_the_first_are_raised_by_one_ulp():
 )
 def test_count_is_exact_before_and_after_folding(values, dtype, sign_dtype, offset, data):
     weight = torch.tensor(values, dtype=dtype)
-    state = latents.start(weight, margin=0.1, seed=0, sign_dtype=sign_dtype)
+    state = signed.start(weight, margin=0.1, seed=0, sign_dtype=sign_dtype)
     state["offset"] = offset
     for near in (None, -math.inf, 0.25):
         count = data.draw(st.integers(0, len(values)))

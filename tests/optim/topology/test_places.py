@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synaprune.optim import places
+from synaprune.optim.topology import places
 
 SETS = st.sets(st.integers(0, 30))
 

@@ -13,11 +13,12 @@ from torch import nn
 
 from synaprune.budget import constant, cosine, cubic, linear
 from synaprune.errors import UsageError
-from synaprune.optim.drop_grow import GROWTH, drop_fraction, first
 from synaprune.optim.granet import GraNet
+from synaprune.optim.maps.threshold import TINY
 from synaprune.optim.rigl import RigL
+from synaprune.optim.row import Row
 from synaprune.optim.set import SET
-from synaprune.optim.threshold import TINY
+from synaprune.optim.topology.drop_grow import GROWTH, drop_fraction, first
 
 METHODS = {
     "set": (SET, {"schedule": cosine(40)}),
@@ -78,7 +79,7 @@ def test_number_exchanged_in_each_layer():
 @every_method
 def test_nothing_is_exchanged_between_periods_and_after_the_end(name):
     net = model()
-    optimizer = make(name, net, end=0.5)
+    optimizer = make(name, net, drop_end=0.5)
     for n in range(1, 41):
         optimizer.turnover()
         train(net, optimizer, 1, seed=n)
@@ -122,7 +123,7 @@ def test_exact_after_every_step(name, base, dtype):
 def test_exact_for_all_sizes_and_drop_fractions(size, sparsity, drop, seed, growth):
     generator = torch.Generator().manual_seed(seed)
     weight = nn.Parameter(torch.randn(size, 5, generator=generator))
-    options = {"schedule": constant(9), "end": 1.0, "period": 2, "drop": drop, "growth": growth, "seed": seed}
+    options = {"schedule": constant(9), "drop_end": 1.0, "period": 2, "drop": drop, "growth": growth, "seed": seed}
     optimizer = SET([weight], lr=0.1, sparsity=sparsity, **options)
     for _ in range(9):
         weight.grad = torch.randn(size, 5, generator=generator).round()  # with ties, and zeros
@@ -240,10 +241,10 @@ def test_growth_by_momentum_follows_the_moving_average():
     assert (weight != 0).tolist() == [True, False, True, False]
 
 
-def test_lots_differ_with_seed_step_and_tensor():
-    weight = torch.zeros(4, 5)
+def test_draws_differ_with_seed_step_and_tensor():
     keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]
-    drawn = [GROWTH["random"](weight, {}, key).tolist() for key in keys]
+    rows = [Row(torch.zeros(4, 5), {"seed": seed, "clock": clock}, {}, n, None) for seed, clock, n in keys]
+    drawn = [GROWTH["random"](row).tolist() for row in rows]
     assert drawn[0] == drawn[-1]
     assert all(a != b for n, a in enumerate(drawn[:-1]) for b in drawn[:n])
 
@@ -317,15 +318,15 @@ def test_a_tensor_without_gradient_is_left_alone():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"drop": 0.0}, r"drop=0\.0 is not a share of the synapses in \(0, 1\)"),
+        ({"drop": 0.0}, r"drop=0\.0 is not a number in \(0, 1\)"),
         ({"drop": 1.0}, r"drop=1\.0 is not"),
         ({"drop": "much"}, "drop='much' is not"),
-        ({"end": 0.0}, r"end=0\.0 is not a share of the steps in \(0, 1\]"),
-        ({"end": 1.5}, r"end=1\.5 is not"),
+        ({"drop_end": 0.0}, r"drop_end=0\.0 is not a number in \(0, 1\]"),
+        ({"drop_end": 1.5}, r"drop_end=1\.5 is not"),
         ({"period": 41}, "period=41 leaves no exchange to the first"),
         ({"period": 0}, "period=0 is not a whole number"),
-        ({"growth": "gradients"}, "there is no growth score 'gradients'; did you mean 'gradient'"),
-        ({"growth": ""}, "there is no growth score ''; there are random, gradient, momentum"),
+        ({"growth": "gradients"}, "there is no growth 'gradients'; did you mean 'gradient'"),
+        ({"growth": ""}, "there is no growth ''; there are random, gradient, momentum"),
         ({"growth": "momentum", "base": torch.optim.SGD}, "needs a base with a moving average"),
         ({"sparsity": None}, "sparsity=None is not a number"),
         ({"schedule": None}, "has to know the number of training steps"),

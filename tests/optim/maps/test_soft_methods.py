@@ -11,8 +11,8 @@ from torch import nn
 from synaprune.budget import cubic, linear, sine
 from synaprune.errors import UsageError
 from synaprune.optim.lats import LATS
-from synaprune.optim.learned_threshold import STR
 from synaprune.optim.stds import STDS
+from synaprune.optim.str import STR
 
 STRENGTHS = {
     "stds": (STDS, {"threshold": 0.1, "schedule": sine(40)}),

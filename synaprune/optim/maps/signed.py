@@ -1,7 +1,7 @@
-"""Hidden synaptic parameters of one tensor: how they start, change hands, and become weights.
+"""Signed latents: the network sees w = s·relu(s·z − d), with a frozen sign s for every synapse.
 
 A tensor's state holds `latent` z and `sign` s, both in the weight's shape and memory layout, and one float64
-`offset` d. They stand for θ = s·z − d, and the network sees w = s·relu(θ). How the threshold moves is in `threshold`.
+`offset` d. They stand for θ = s·z − d. How the threshold moves is in `threshold`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synaprune.optim import threshold
-from synaprune.optim.fingerprint import is_dense
+from synaprune.optim.fingerprint import is_dense, is_small
+from synaprune.optim.maps import threshold
+from synaprune.optim.row import Row, State, in_layout_of, latent_dtype
+from synaprune.optim.rule import Rule
 
-__all__ = ["adopt", "bury", "in_layout_of", "latent_dtype", "own", "project", "start"]
+__all__ = ["Signed", "adopt", "bury", "project", "start"]
 
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
 # three operations; below, the pieces cost more than they save.
 WHOLE, CHUNK = 2**20, 2**18
 
 
-def latent_dtype(weight: Tensor) -> torch.dtype:
-    """Return the latents' type: the weight's own, but float32 at least."""
-    return torch.promote_types(weight.dtype, torch.float32)
+class Signed(Rule):
+    """The map of signed latents.
+
+    Args:
+        compiled: write the weights of all tensors by one compiled kernel, and keep signs in one byte.
+    """
+
+    def __init__(self, compiled: bool = False) -> None:
+        self.compiled = compiled
+        # A compiled kernel converts for free, eager ones would copy.
+        self.sign_dtype = torch.int8 if compiled else None
+
+    def start(self, t: Row) -> None:
+        """Let θ = |w| and s = sign(w)."""
+        t.state.update(start(t.weight, t.margin, t.seed, self.sign_dtype))
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Write w = s·relu(θ)."""
+        project([t.weight for t in rows], [t.state for t in rows], self.compiled)
+
+    def adopt(self, t: Row) -> None:
+        """Give a weight that was written its own sign; one that was set to 0 starts a margin below the threshold."""
+        adopt(t.weight, t.state, t.margin, self.compiled)
+
+    def thaw(self, t: Row, absent: Tensor) -> None:
+        """Put θ at 0 where it has risen above it."""
+        bury(t.state, absent)
+
+    def theta(self, t: Row) -> Tensor:
+        """Return θ = s·z − d."""
+        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"]).sub_(t.state["offset"])
 
 
-def in_layout_of(weight: Tensor, values: Tensor) -> Tensor:
-    """Return a copy of `values` in the memory layout of `weight` (fused kernels read both side by side)."""
-    layout = torch.empty_like(weight, dtype=values.dtype, memory_format=torch.preserve_format)
-    return layout.copy_(values)
-
-
-def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | None = None) -> dict[str, Any]:
+def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | None = None) -> State:
     """Return the state of a tensor that joins: θ = |w|, s = sign(w).
 
     A weight that is exactly 0 has no sign, so a coin gives it one. In a tensor that has other values it is an
@@ -53,7 +77,7 @@ def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | No
     return {"latent": latent, "sign": sign.to(sign_dtype or latent.dtype), "offset": 0.0, "steps": 0}
 
 
-def adopt(weight: Tensor, state: dict[str, Any], margin: float, compiled: bool = False) -> None:
+def adopt(weight: Tensor, state: State, margin: float, compiled: bool = False) -> None:
     """Take over weights that were written by somebody else since the last step; the other latents stay.
 
     A new weight brings its own sign; one that was set to 0 is absent and starts `margin` below the threshold.
@@ -75,47 +99,45 @@ def adopt(weight: Tensor, state: dict[str, Any], margin: float, compiled: bool =
         state["carried"] = 0
 
 
-def own(weight: Tensor, state: dict[str, Any], sign_dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """Return a loaded state with tensors of its own, in the weight's memory layout and each of its right type."""
-    owned: dict[str, Any] = {}
-    for key, value in state.items():
-        if isinstance(value, dict):
-            owned[key] = own(weight, value)
-        elif isinstance(value, Tensor):
-            owned[key] = in_layout_of(weight, value) if value.shape == weight.shape else value.clone()
-        else:
-            owned[key] = value
-    # torch has cast every tensor to the latents' type.
-    for key in ("absent", "mask"):
-        if key in owned:
-            owned[key] = owned[key].bool()
-    if "sign" in owned:
-        owned["sign"] = owned["sign"].to(sign_dtype or owned["latent"].dtype)
-    return owned
-
-
-def bury(state: dict[str, Any], absent: Tensor) -> None:
+def bury(state: State, absent: Tensor) -> None:
     """Put the latents of absent synapses at the threshold where they have risen above it."""
     at_threshold = state["sign"].to(state["latent"].dtype) * state["offset"]
     risen = absent & (state["latent"] * state["sign"] > state["offset"])
     state["latent"].copy_(torch.where(risen, at_threshold, state["latent"]))
 
 
-def project(weights: Sequence[Tensor], states: Sequence[dict[str, Any]], compiled: bool = False) -> None:
+def project(weights: Sequence[Tensor], states: Sequence[State], compiled: bool = False) -> None:
     """Write w = s·relu(s·z − d) into the weights' own memory; `compiled` takes one kernel call for all tensors."""
-    rows = []
-    for weight, state in zip(weights, states):
-        latent = state["latent"]
-        minus_offset = torch.full((), -state["offset"], dtype=latent.dtype, device=latent.device)
-        rows.append((weight.detach(), latent, state["sign"], minus_offset))
+    rows = [(weight.detach(), state) for weight, state in zip(weights, states)]
+    small = [] if compiled else [row for row in rows if is_small(row[0])]
+    if len(small) > 1:
+        _project_together(*map(list, zip(*small)))
+        rows = [row for row in rows if not is_small(row[0])]
+    full = [(weight, state["latent"], state["sign"], _minus(state)) for weight, state in rows]
     if compiled:
-        _compiled_projection()(rows)
+        _compiled_projection()(full)
     else:
-        for row in rows:
+        for row in full:
             _project_in_pieces(*row)
     for weight, state in zip(weights, states):
         if "absent" in state:
             weight.masked_fill_(state["absent"], 0.0)
+
+
+def _minus(state: State) -> Tensor:
+    """Return −d, as the latents' own kind of tensor."""
+    latent = state["latent"]
+    return torch.full((), -state["offset"], dtype=latent.dtype, device=latent.device)
+
+
+def _project_together(weights: list[Tensor], states: list[State]) -> None:
+    """Write many small weights by few calls."""
+    signs = [state["sign"] for state in states]
+    theta = torch._foreach_mul([state["latent"] for state in states], signs)
+    torch._foreach_add_(theta, [-state["offset"] for state in states])
+    torch._foreach_clamp_min_(theta, 0.0)
+    torch._foreach_mul_(theta, signs)
+    torch._foreach_copy_(weights, theta)
 
 
 def _project_in_pieces(weight: Tensor, latent: Tensor, sign: Tensor, minus_offset: Tensor) -> None:

@@ -1,23 +1,15 @@
 """States: saved, loaded, copied, and shared with the base."""
 
 import copy
-import io
 
 import pytest
 import torch
-from common import BASES, idle, model, same, train
+from common import BASES, idle, model, same, through_file, train
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from synaprune.errors import UsageError
 from synaprune.optim import METHODS, Dense, GradR
-
-
-def through_file(state):
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -100,7 +92,7 @@ def test_a_failing_base_leaves_the_groups_as_they_were(monkeypatch):
     def fail():
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(optimizer._base, "step", fail)
+    monkeypatch.setattr(optimizer._driver.optimizer, "step", fail)
     weight.grad = torch.ones(3)
     with pytest.raises(RuntimeError, match="broken"):
         optimizer.step()

@@ -5,9 +5,8 @@ import copy
 import pytest
 import torch
 from budgets import births, equal, layers, methods, noise, nothing, reached, train, weights
-from common import same
+from common import same, through_file
 from common import train as train_network
-from test_latent_optimizer import through_file
 from torch import nn
 
 from synaprune.budget import constant, cubic, linear

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synaprune.optim import soft_threshold
+from synaprune.optim.maps import soft
+from synaprune.optim.maps.threshold import TINY
 from synaprune.optim.reference import soft_threshold as reference
-from synaprune.optim.threshold import TINY
 
 
 def state_of(values, threshold, dtype=torch.float32):
@@ -18,7 +18,7 @@ def state_of(values, threshold, dtype=torch.float32):
 
 def weights(state, dtype=torch.float32):
     weight = torch.empty(state["latent"].shape, dtype=dtype)
-    soft_threshold.project(weight, state)
+    soft.project(weight, state)
     return weight
 
 
@@ -41,7 +41,7 @@ def test_projection_keeps_memory_and_layout():
     flat = torch.zeros(20)
     weight = flat[2:18].view(4, 4)[:, ::2]
     latent = torch.arange(8.0).view(4, 2)
-    soft_threshold.project(weight, {"latent": latent, "threshold": 3.0})
+    soft.project(weight, {"latent": latent, "threshold": 3.0})
     assert torch.equal(flat[2:18].view(4, 4)[:, ::2], (latent - 3.0).relu())
     assert torch.count_nonzero(flat) == 4
 
@@ -50,12 +50,12 @@ def test_gate_is_the_gradient_of_the_projection():
     z = torch.randn(200, requires_grad=True)
     g = torch.randn(200)
     (true,) = torch.autograd.grad(reference.soft_threshold(z, 0.5), z, g)
-    assert torch.equal(soft_threshold.gate(g, {"latent": z.detach(), "threshold": 0.5}), true)
+    assert torch.equal(soft.gate(g, {"latent": z.detach(), "threshold": 0.5}), true)
 
 
 def test_start_keeps_weights_and_puts_absent_ones_in_the_middle_of_the_zone():
     weight = torch.tensor([0.5, -2.0, 0.0])
-    state = soft_threshold.start(weight, torch.ones(3), 0.25)
+    state = soft.start(weight, torch.ones(3), 0.25)
     assert state["latent"].tolist() == [0.75, -2.25, 0.0]
     assert torch.equal(weights(state), weight)
 
@@ -63,7 +63,7 @@ def test_start_keeps_weights_and_puts_absent_ones_in_the_middle_of_the_zone():
 @pytest.mark.parametrize("threshold", [0.0, 0.25])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_tensor_of_zeros_starts_alive_by_the_smallest_bit(threshold, dtype):
-    state = soft_threshold.start(torch.zeros(3, dtype=dtype), torch.tensor([1.0, -1.0, 1.0]), threshold)
+    state = soft.start(torch.zeros(3, dtype=dtype), torch.tensor([1.0, -1.0, 1.0]), threshold)
     assert state["latent"].dtype == torch.float32
     w = weights(state, dtype)
     assert w.sign().tolist() == [1.0, -1.0, 1.0]
@@ -73,11 +73,11 @@ def test_a_tensor_of_zeros_starts_alive_by_the_smallest_bit(threshold, dtype):
 def test_moving_the_threshold_changes_no_weight_and_wakes_none():
     state = state_of([1.0, -0.75, 0.5, -0.25], 0.5)
     before = weights(state)
-    soft_threshold.move(state, 2.0)
+    soft.move(state, 2.0)
     assert state["threshold"] == 2.0
     assert torch.equal(weights(state), before)
     assert state["latent"].tolist() == [2.5, -2.25, 0.5, -0.25]
-    soft_threshold.move(state, 0.3)
+    soft.move(state, 0.3)
     assert state["threshold"] == 0.3
     torch.testing.assert_close(weights(state), before)
     assert state["latent"].tolist() == pytest.approx([0.8, -0.55, 0.3, -0.25])
@@ -87,7 +87,7 @@ def test_weights_written_by_others_are_taken_over():
     state = state_of([1.0, -1.0, 0.125, 3.0], 0.5)
     weight = weights(state)
     weight[0], weight[1] = 0.0, 4.0  # masked; a new value of the other sign
-    soft_threshold.adopt(weight, state, 0.25)
+    soft.adopt(weight, state, 0.25)
     assert state["latent"].tolist() == [0.0, 4.5, 0.125, 3.0]
     assert weight.tolist() == [0.0, 4.0, 0.0, 2.5]
 
@@ -96,7 +96,7 @@ def test_a_masked_weight_gets_a_zone_to_lie_in():
     state = state_of([1.0, -1.0, 2.0], 0.0)
     weight = weights(state)
     weight[2] = 0.0
-    soft_threshold.adopt(weight, state, 0.25)
+    soft.adopt(weight, state, 0.25)
     assert state["threshold"] == 0.25
     assert state["latent"].tolist() == [1.25, -1.25, 0.0]
     assert torch.equal(weights(state), weight)
@@ -104,7 +104,7 @@ def test_a_masked_weight_gets_a_zone_to_lie_in():
 
 def test_buried_synapses_stay_buried():
     state = state_of([1.0, -1.0, 0.25, -3.0], 0.5)
-    soft_threshold.bury(state, torch.tensor([True, True, True, False]))
+    soft.bury(state, torch.tensor([True, True, True, False]))
     assert state["latent"].tolist() == [0.5, -0.5, 0.25, -3.0]
     assert weights(state).tolist() == [0.0, 0.0, 0.0, -2.5]
 
@@ -122,7 +122,7 @@ def test_exactly_n_are_left_and_they_are_the_first_of_the_largest(values, share,
     state = state_of(values, 0.5, torch.promote_types(dtype, torch.float32))
     expected = reference.top(state["latent"], count)
     before = state["latent"].clone()
-    assert soft_threshold.leave(state, count, near) == sum(abs(value) > 0.5 for value in values)
+    assert soft.leave(state, count, near) == sum(abs(value) > 0.5 for value in values)
     assert state["threshold"] >= 0.0
     left = weights(state, dtype)
     assert torch.equal(left != 0, expected)
@@ -132,12 +132,12 @@ def test_exactly_n_are_left_and_they_are_the_first_of_the_largest(values, share,
 
 def test_the_threshold_is_the_largest_that_is_lost_or_0():
     state = state_of([0.25, -1.0, 0.5, 3.0], 7.0)
-    assert soft_threshold.leave(state, 2) == 0
+    assert soft.leave(state, 2) == 0
     assert state["threshold"] == 0.5
-    assert soft_threshold.leave(state, 2, near=0.75) == 2  # the same for all tensors of the group
+    assert soft.leave(state, 2, near=0.75) == 2  # the same for all tensors of the group
     assert state["threshold"] == 0.75
-    assert soft_threshold.leave(state, 2) == 2  # no need to move
+    assert soft.leave(state, 2) == 2  # no need to move
     assert state["threshold"] == 0.75
-    soft_threshold.leave(state, 4)
+    soft.leave(state, 4)
     assert state["threshold"] == 0.0
     assert weights(state).tolist() == [0.25, -1.0, 0.5, 3.0]

@@ -1,0 +1,1 @@
+"""How latents become weights: one map per file."""
