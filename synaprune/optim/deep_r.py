@@ -43,6 +43,7 @@ class DeepRRule(Rule):
 
     draws = True
     fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def __init__(self) -> None:
         self._active: dict[Tensor, Tensor] = {}  # places of the active synapses in memory, in ascending order

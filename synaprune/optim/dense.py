@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from synaprune.budget import FORMS
 from synaprune.optim.groups import Params
 from synaprune.optim.rewirer import Rewirer
 from synaprune.optim.rule import Rule
@@ -20,6 +21,7 @@ class DenseRule(Rule):
 
     keeps_a_number = False
     fixed = {"rewire": False}  # noqa: RUF012 - nobody changes it
+    ignores = (*FORMS, "schedule")
 
 
 class Dense(Rewirer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ __all__ = [
     "Group",
     "Params",
     "Sparsity",
+    "check_names",
     "check_numbers",
     "check_type",
     "groups_of",
@@ -125,6 +127,18 @@ def _warn_of_vectors(tensors: list[Any]) -> None:
             "counted=False",
             ", ".join(map(str, vectors)),
         )
+
+
+def check_names(group: Group, known: Iterable[str], method: str) -> None:
+    """Refuse an option of a group whose name is a slip of the pen; notes of somebody's own are none of our business.
+
+    Raises:
+        UsageError: naming the option that is meant.
+    """
+    known = {"params", *known}
+    for name in group.keys() - known if isinstance(group, dict) else ():
+        if not name.endswith("_lr") and (close := difflib.get_close_matches(name, known, n=1, cutoff=0.85)):
+            raise UsageError(f"{method} has no option '{name}' of a group; did you mean '{close[0]}'?")
 
 
 def own_values(group: Group) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,6 +29,8 @@ from synaprune.optim.topology import budget
 from synaprune.plain import plain
 
 __all__ = ["Rewirer"]
+
+log = logging.getLogger("synaprune")
 
 
 class Rewirer(Optimizer):
@@ -73,6 +76,8 @@ class Rewirer(Optimizer):
         found = groups.groups_of(params, given["include"], given["exclude"])
         members = [p[1] if isinstance(p, tuple) else p for group in found for p in group["params"]]
         base_options = plain({"lr": given["lr"], **given["base_options"]})
+        if ignored := [key for key in rule.ignores if base_options.pop(key, None) is not None]:
+            log.info("%s takes no notice of %s, which has no meaning for it", method, " and ".join(ignored))
         rule.options = tuple(key for key in given if key in options.OPTIONS)
         own = plain({**rule.fixed, **{key: given[key] for key in rule.options}})
         if unknown := sorted(rule.fixed.keys() & base_options.keys()):
@@ -101,6 +106,7 @@ class Rewirer(Optimizer):
                 f"synapses={param_group['synapses']} is no number of synapses; a group that shall not count for "
                 "connectivity says counted=False"
             )
+        groups.check_names(param_group, [*self.defaults, *FORMS], self.rule.method)
         asked = "fused" in param_group
         if self.rule.keeps_a_number and any(form in param_group for form in FORMS):
             param_group = {**dict.fromkeys(FORMS), **param_group}

@@ -39,6 +39,7 @@ class Rule:
     keeps_a_number = True  # can a number of synapses be asked for?
     draws = False  # are its first synapses drawn, when the optimizer is made?
     fixed: Mapping[str, Any] = MappingProxyType({})  # group options that nobody sets
+    ignores: tuple[str, ...] = ()  # of the call that serves all methods, what has no meaning for this one
 
     # -- the map -------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class SoftDeepRRule(Rule):
 
     draws = True
     fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def __init__(self, compiled: bool = False) -> None:
         self.compiled = compiled

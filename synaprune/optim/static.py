@@ -27,6 +27,7 @@ class StaticRule(Masked):
 
     draws = True
     fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def check(self, group: Group, layers: budget.Layers) -> None:
         """Refuse an allocation by rank."""

@@ -15,7 +15,10 @@ from common import model, same, train
 from forms import DRAWING, EXACT, FORMS, STEPS, every_form, make, only
 from torch import nn
 
+from synaprune.budget import cubic
+from synaprune.catalogue import CATALOGUE
 from synaprune.errors import UsageError
+from synaprune.optim import METHODS
 from synaprune.optim.fingerprint import fingerprint
 
 
@@ -254,6 +257,28 @@ def test_a_pattern_may_name_a_frozen_layer(sparsity):
     learn(net, optimizer, STEPS)
     assert count(net[0].weight) == 9600
     assert count(net[2].weight) == 100
+
+
+# -- one call --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("said", [{"sparsity": 0.75}, {"connectivity": 0.25}, {"synapses": 1024}])
+def test_one_call_serves_every_method(name, said, caplog):
+    caplog.set_level("INFO")
+    torch.manual_seed(0)
+    net = nn.Linear(64, 64, bias=False)
+    optimizer = METHODS[name](net, lr=1e-3, schedule=cubic(steps=200), **said)
+    for _ in range(200):
+        net.weight.grad = torch.randn(64, 64)
+        optimizer.step()
+    entry = CATALOGUE[name]
+    expected = {"exact": 0.25, "average": pytest.approx(0.25, abs=0.2), None: 1.0}[entry.number]
+    assert optimizer.connectivity() == expected
+    ignored = [] if "schedule" in entry.options else ["schedule"]
+    assert ("takes no notice of" in caplog.text) == bool(ignored)
+    if name == "dense":
+        assert f"Dense takes no notice of {next(iter(said))} and schedule, which has no meaning for it" in caplog.text
 
 
 # -- loading -------------------------------------------------------------------------------------------------------

@@ -370,7 +370,7 @@ def test_a_state_saved_while_the_topology_was_frozen_continues_bit_for_bit():
         ({"sparsity": 0.999}, "leaves tensor 0 less than one|leaves 0 synapses"),
         ({"allocation": "scaled"}, "DeepR draws its synapses before; take 'uniform' or 'erk' or 'global'"),
         ({"allocation": "erd"}, "there is no allocation 'erd'; did you mean 'erk'"),
-        ({"schedule": {}}, "DeepR knows no schedule; leave it out"),
+        ({"floor": 0.1}, "DeepR knows no floor; leave it out"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(options, words):

@@ -48,6 +48,20 @@ def test_biases_and_normalisations_among_parameters_are_named(named, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("sparcity", "sparsity"), ("shedule", "schedule"), ("conectivity", "connectivity"), ("beta", "betas")],
+)
+def test_a_slip_of_the_pen_in_a_group_is_answered_with_what_is_meant(name, meant):
+    weight = nn.Parameter(torch.ones(20, 3))
+    with pytest.raises(UsageError, match=f"GradR has no option '{name}' of a group; did you mean '{meant}'"):
+        GradR([{"params": [weight], name: 0.5}])
+    optimizer = GradR([{"params": [weight], "name": "encoder", "initial_lr": 0.1, "note": 3}])
+    with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(4, 3))], name: 0.5})
+    assert len(optimizer.param_groups) == 1
+
+
 def test_added_group_is_rewired_with_its_own_values():
     first, second = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
     optimizer = GradR([first], lr=0.1, alpha=0.0, base=torch.optim.SGD)

@@ -251,7 +251,7 @@ def test_frozen_topology_rests():
         ({"alpha": "auto"}, "alpha='auto' is no number, and SoftDeepR solves for none"),
         ({"sparsity": 1.0}, r"sparsity=1.0 is not a number in \[0, 1\)"),
         ({"noise": "gausian"}, "there is no noise 'gausian'; did you mean 'gaussian'"),
-        ({"schedule": {}}, "SoftDeepR knows no schedule"),
+        ({"floor": 0.1}, "SoftDeepR knows no floor"),
         ({"period": 16}, "knows no period"),
     ],
 )
