@@ -104,7 +104,7 @@ def test_another_method_drops_what_the_recipe_says_for_the_old_one():
     assert recipes.override(recipe, {"method": "dense"}) == {"method": "dense", "lr": 0.5}
     assert recipes.override(recipe, {"method": "grad_r"}) == recipe
     assert recipes.override(recipe, {"lr": "1"}) == {**recipe, "lr": "1"}
-    with pytest.raises(UsageError, match="'alpha' belongs to methods grad_r"):
+    with pytest.raises(UsageError, match="'alpha' belongs to methods deep_r"):
         Settings.from_mapping(recipes.override(recipe, {"method": "dense", "alpha": "0.1"}))
 
 

@@ -161,7 +161,7 @@ def test_a_recipe_file_is_found_from_the_sweep_file(written, tmp_path):
         (RECIPE + "seeds = [-1]", "setting 'seed' must be a whole number of at least 0"),
         (
             RECIPE + '[[points]]\nmethod = ["grad_r", "dense"]\nalpha = [0.2]',
-            "point 'dense-alpha-0.2' cannot be: setting 'alpha' belongs to methods grad_r, lats, deep_r and"
+            "point 'dense-alpha-0.2' cannot be: setting 'alpha' belongs to methods deep_r, grad_r, lats and"
             " soft_deep_r, not to dense;"
             " take this combination out of [[points]] 1",
         ),
