@@ -54,6 +54,13 @@ class Option:
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
     @property
+    def said(self) -> str:
+        """What it does, as documentation says it: more than a command line can ask for."""
+        return self.help + (
+            '; one number, or one per name pattern (`{"fc1.*": 0.99, "*": 0.9}`)' if self.by_name else ""
+        )
+
+    @property
     def words(self) -> str:
         """What a number must be: `a number in [0, 1)`, `a whole number of at least 1`."""
         kind = "a whole number" if self.whole else "a number"
@@ -98,8 +105,8 @@ class Option:
 OPTIONS = {
     # how many synapses, where, and by when
     "sparsity": Option(
-        "share of the synapses that is absent in the end, in [0, 1): 0.98 keeps 2 %; one number, or one per name"
-        ' pattern (`{"fc1.*": 0.99, "*": 0.9}`)',
+        "share of the synapses that is absent in the end: 0.98 keeps 2 %; with a fixed alpha of grad_r, the prior's"
+        " target",
         "0.98 keeps 2 % of the synapses",
         by_name=True,
         optional=True,

@@ -25,7 +25,7 @@ option is one of parameter groups, so that tensors can have their own. A budget 
 
 def page() -> str:
     """Return the page: what each option does, and its default under each method."""
-    return HEAD + "".join(f"| `{name}` | {option.help} | {defaults(name)} |\n" for name, option in OPTIONS.items())
+    return HEAD + "".join(f"| `{name}` | {option.said} | {defaults(name)} |\n" for name, option in OPTIONS.items())
 
 
 def defaults(name: str) -> str:

@@ -30,7 +30,7 @@ def with_arguments(doc: str, init: Callable[..., Any]) -> str:
     own = dict(ENTRY.findall(section[1])) if section else {}
     lines = ["Args:"]
     for name in list(inspect.signature(init).parameters)[1:]:
-        option = f"{OPTIONS[name].help}. Group option." if name in OPTIONS else ""
+        option = f"{OPTIONS[name].said}. Group option." if name in OPTIONS else ""
         if not (said := own.get(name) or (f"{ARGUMENTS[name]}." if name in ARGUMENTS else option)):
             continue  # somebody's own, who says nothing of it
         lines += textwrap.wrap(
