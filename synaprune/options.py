@@ -16,9 +16,6 @@ from synaprune.errors import UsageError, nearest, short
 
 __all__ = ["ARGUMENTS", "OPTIONS", "Option", "check"]
 
-LARGE = 1e30  # float32 ends at 3.4e38
-MANY = 1_000_000
-
 
 @dataclass(frozen=True)
 class Option:
@@ -32,6 +29,7 @@ class Option:
         switch: it is on or off.
         by_name: it may be one number for all layers, or one per name pattern.
         optional: it may be None, which is for the method to judge.
+        tensor: it may be a tensor of one number, which is for the method to judge.
         at_least, above, at_most, below: bounds of a number.
     """
 
@@ -42,6 +40,7 @@ class Option:
     switch: bool = False
     by_name: bool = False
     optional: bool = False
+    tensor: bool = False
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
@@ -63,14 +62,13 @@ class Option:
     @property
     def words(self) -> str:
         """What a number must be: `a number in [0, 1)`, `a whole number of at least 1`."""
-        kind = "a whole number" if self.whole else "a number"
         low, high = (self.at_least, "[") if self.at_least is not None else (self.above, "(")
         top, end = (self.at_most, "]") if self.at_most is not None else (self.below, ")")
-        if top is not None and top < MANY:
-            return f"{kind} in {high}{low:g}, {top:g}{end}"
-        if low is None or low <= -LARGE:
-            return kind if self.whole else "a finite number"
-        kind = kind if self.whole else "a finite number"
+        if top is not None:
+            return f"{'a whole number' if self.whole else 'a number'} in {high}{low:g}, {top:g}{end}"
+        kind = "a whole number" if self.whole else "a finite number"
+        if low is None:
+            return kind
         return f"{kind} of at least {low:g}" if high == "[" else f"{kind} above {low:g}"
 
     def check(self, name: str, value: Any) -> None:
@@ -94,12 +92,16 @@ class Option:
             raise UsageError(f"{name}={short(value)} is not {self.words}{hint}")
 
     def _holds(self, value: Any) -> bool:
-        number = isinstance(value, Integral if self.whole else Real) or getattr(value, "shape", None) == ()
-        if not number or isinstance(value, bool) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Integral if self.whole else Real)
+            or not math.isfinite(value)
+        ):
             return False
         low, high = (-math.inf if bound is None else bound for bound in (self.at_least, self.above))
         top, end = (math.inf if bound is None else bound for bound in (self.at_most, self.below))
-        return bool(low <= value <= top and high < value < end)
+        number = float(value)
+        return low <= number <= top and high < number < end
 
 
 OPTIONS = {
@@ -110,6 +112,7 @@ OPTIONS = {
         "0.98 keeps 2 % of the synapses",
         by_name=True,
         optional=True,
+        tensor=True,
         at_least=0,
         below=1,
     ),
@@ -128,7 +131,6 @@ OPTIONS = {
         " always solves",
         whole=True,
         at_least=1,
-        at_most=MANY,
     ),
     "floor": Option(
         "share of the common connectivity below which no layer falls when all are ranked",
@@ -142,22 +144,20 @@ OPTIONS = {
         " for the strength with which grad_r meets the sparsity",
         "larger prunes more",
         optional=True,
+        tensor=True,
         choices=("auto",),
         at_least=0,
-        below=LARGE,
     ),
     "beta": Option(
         "factor by which lats' strength grows in the course of the schedule (PGH)",
         "1 weights all learning rates alike",
         above=0,
-        below=LARGE,
     ),
     "threshold": Option(
         "soft threshold with which stds ends, in the unit of the weights: larger prunes more",
         "0 prunes nothing",
         optional=True,
         at_least=0,
-        below=LARGE,
     ),
     "threshold_decay": Option(
         "weight decay of str's learned thresholds: larger prunes more; what counts is its product with the sum of the"
@@ -165,18 +165,14 @@ OPTIONS = {
         "0 prunes nothing",
         optional=True,
         at_least=0,
-        below=LARGE,
     ),
-    "s_init": Option(
-        "logit with which str's thresholds begin", "thresholds start at σ(s_init)", above=-LARGE, below=LARGE
-    ),
+    "s_init": Option("logit with which str's thresholds begin", "thresholds start at σ(s_init)"),
     "gated": Option("take the true gradient in place of the straight-through one", switch=True),
     # how synapses come and go
     "temperature": Option(
         "temperature T of the synapses' diffusion, whose noise is √(2ηT) at a learning rate η",
         "larger exchanges more synapses",
         at_least=0,
-        below=LARGE,
     ),
     "noise": Option(
         "what soft_deep_r draws for the diffusion: `uniform`, of equal variance, costs a fraction",
@@ -222,7 +218,6 @@ OPTIONS = {
         "leave it out",
         optional=True,
         at_least=0,
-        below=LARGE,
     ),
     "check_finite": Option("refuse a step with non-finite gradients (on the CPU)", switch=True),
     "seed": Option("seed of everything that is drawn at random", "every run needs one", whole=True),
@@ -249,6 +244,7 @@ def check(names: Iterable[str], values: Mapping[str, Any]) -> None:
         UsageError: naming option and value.
     """
     for name in names:
-        value = values.get(name)
-        if name != "schedule" and not (value is None and OPTIONS[name].optional):
-            OPTIONS[name].check(name, value)
+        option, value = OPTIONS[name], values.get(name)
+        judged = (value is None and option.optional) or (option.tensor and getattr(value, "shape", None) == ())
+        if name != "schedule" and not judged:
+            option.check(name, value)

@@ -12,9 +12,11 @@ from synaprune.catalogue import owners
 from synaprune.errors import UsageError, nearest, short
 from synaprune.options import OPTIONS
 
-__all__ = ["Field", "convert", "expected", "metavar", "option", "setting", "switch"]
+__all__ = ["LARGE", "MANY", "Field", "convert", "expected", "metavar", "option", "setting", "switch"]
 
 LONGEST_NAME = 200
+LARGE = 1e30  # float32 ends at 3.4e38
+MANY = 1_000_000
 Field: TypeAlias = "dataclasses.Field[Any]"
 
 
@@ -43,8 +45,13 @@ def setting(
 def option(name: str) -> Any:
     """Declare the setting for an option of some methods, which have their own default for it."""
     known = OPTIONS[name]
-    bounds: dict[str, Any] = known.bounds
     text, choices = known.help.replace("`", ""), tuple(sorted(known.choices))
+    bounds: dict[str, Any] = known.bounds
+    if not known.switch and (bounds or not choices):  # it is a number, of which no file shall ask for a ridiculous one
+        if not bounds.keys() & {"at_least", "above"}:
+            bounds["above"] = -LARGE
+        if not bounds.keys() & {"at_most", "below"}:
+            bounds |= {"at_most": MANY} if known.whole else {"below": LARGE}
     return setting(None, text, choices=choices, methods=owners(name), **bounds)
 
 

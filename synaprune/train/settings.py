@@ -12,8 +12,7 @@ from typing import Any
 
 from synaprune.catalogue import CATALOGUE
 from synaprune.errors import UsageError, nearest, short
-from synaprune.options import LARGE, MANY
-from synaprune.train.fields import convert, option, setting
+from synaprune.train.fields import LARGE, MANY, convert, option, setting
 
 __all__ = ["FIELDS", "Settings", "methods_of"]
 

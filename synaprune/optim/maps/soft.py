@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -97,7 +98,7 @@ class Soft(Rule):
                 f"{self.method} has to know how much to prune; give {self.strength}=…, or sparsity=… with a schedule "
                 "to leave an exact number of synapses"
             )
-        if isinstance(value, str):
+        if value is not None and not isinstance(value, Real):
             raise UsageError(f"{self.strength}={value!r} is not a finite number of at least 0; 0 prunes nothing")
         if value is not None and group["sparsity"] is not None:
             raise UsageError(

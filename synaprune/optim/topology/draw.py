@@ -11,6 +11,7 @@ arXiv 1911.11134.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def check_diffusion(method: str, group: Group) -> None:
     """
     for option in ("alpha", "temperature"):
         value = group[option]
-        if value is None or isinstance(value, str):
+        if not isinstance(value, Real):
             raise UsageError(f"{option}={value!r} is no number, and {method} solves for none; give one of at least 0")
 
 
