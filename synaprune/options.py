@@ -220,7 +220,9 @@ OPTIONS = {
         at_least=0,
     ),
     "check_finite": Option("refuse a step with non-finite gradients (on the CPU)", switch=True),
-    "seed": Option("seed of everything that is drawn at random", "every run needs one", whole=True),
+    "seed": Option(
+        "seed of everything that is drawn at random", "every run needs one, so that it can be repeated", whole=True
+    ),
 }
 
 ARGUMENTS = {

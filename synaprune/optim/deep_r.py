@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import Plan, constant, largest
+from synaprune.budget import Plan, largest
 from synaprune.optim import bases
 from synaprune.optim.groups import Group, Params, Sparsity
 from synaprune.optim.maps import signed
@@ -42,7 +42,7 @@ class DeepRRule(Rule):
     """Latents that are the weights; the places of the active ones are kept, for work on few is little work."""
 
     draws = True
-    fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    fixed = draw.AT_ONCE
     ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def __init__(self) -> None:
@@ -86,8 +86,8 @@ class DeepRRule(Rule):
         sign.copy_(torch.where(latent != 0, torch.sign(latent), sign))
 
     def theta(self, t: Row) -> Tensor:
-        """Return θ = s·z."""
-        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"])
+        """Return θ = s·z; its threshold stays at 0."""
+        return signed.theta(t.state)
 
     def places(self, t: Row) -> Tensor:
         """Return the places in memory of the active synapses, in ascending order."""

@@ -48,13 +48,11 @@ class Written:
     def changed(self, weights: list[Tensor]) -> list[Tensor]:
         """Return those of these weights that are not as they were known."""
         small = [weight for weight in weights if is_small(weight)]
-        if self._small and _members(small) == _members(self._small):
-            if _equal(self._block, side_by_side(small)):
+        if small and self._small:
+            if _members(small) == _members(self._small) and _equal(self._block, side_by_side(small)):
                 weights = [weight for weight in weights if not is_small(weight)]
-        elif small:
-            self._break_up()
-        if self._small and any(map(is_small, weights)):
-            self._break_up()
+            else:
+                self._break_up()
         return [weight for weight in weights if not same(self._known.get(weight), fingerprint(weight))]
 
     def clear(self) -> None:

@@ -61,7 +61,7 @@ class GraNetRule(Masked):
 
     def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
         """Draw what `initial` gives each layer."""
-        draw.masked(new, dict(zip((t.weight for t in rows), _drawn(rows[0].group, layers))))
+        draw.masked(new, rows, _drawn(rows[0].group, layers))
 
     def landed(self, t: Row) -> None:
         """Let a weight that has landed on exactly 0 count; no other is moved."""

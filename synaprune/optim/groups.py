@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from synaprune.errors import UsageError
+from synaprune.options import check
 from synaprune.plain import plain
 from synaprune.synapses import find_synapses
 
@@ -161,11 +161,7 @@ def check_numbers(group: Group) -> None:
                 raise UsageError(f"{option} is an array of shape {tuple(value.shape)}; give one number")
             if type(value) is int and value.bit_length() > 62:
                 raise UsageError(f"{option} is a whole number of {value.bit_length()} bits, and 62 is the most")
-    seed, margin = group["seed"], group["margin"]
-    if type(seed) is not int:
-        raise UsageError(f"seed={seed!r} is not a whole number; every run needs one, so that it can be repeated")
-    if margin is not None and (type(margin) not in (int, float) or not 0 <= margin < math.inf):
-        raise UsageError(f"margin={margin!r} is not a finite number of at least 0; leave it out")
+    check(("margin", "seed"), group)
 
 
 def check_type(weight: Tensor, name: str) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from synaprune.errors import UsageError
+from synaprune.optim import saving
 from synaprune.optim.groups import Group
-from synaprune.optim.row import in_layout_of
 
 if TYPE_CHECKING:
     from synaprune.optim.rewirer import Rewirer
@@ -44,12 +44,14 @@ def rewind(optimizer: Rewirer, taken: dict[str, Any]) -> None:
         raise UsageError("this snapshot is of another model: its tensors have other shapes; take one of this optimizer")
     for (group, weight), values, state in zip(tensors, taken["weights"], taken["states"]):
         if weight.requires_grad:
-            values = values.to(weight)
+            values, state = values.to(weight), saving.own(weight, copy.deepcopy(state))
             if group["rewire"]:
-                mask = optimizer.mask(weight)
-                values = torch.where(mask, torch.where(values != 0, values, weight), 0.0)
+                t = optimizer._row_of(weight)
+                values = torch.where(optimizer.rule.mask(t), torch.where(values != 0, values, weight), 0.0)
+                t.state["base"] = state
+            else:
+                optimizer.state[weight] = state
             weight.copy_(values)
-            _put(optimizer, group, weight, state)
 
 
 def _tensors(optimizer: Rewirer) -> list[tuple[Group, Tensor]]:
@@ -61,17 +63,3 @@ def _base_state(optimizer: Rewirer, group: Group, weight: Tensor) -> dict[str, A
     if group["rewire"]:
         return optimizer._row_of(weight).state["base"]
     return dict(optimizer.state[weight])
-
-
-def _put(optimizer: Rewirer, group: Group, weight: Tensor, state: dict[str, Any]) -> None:
-    like = optimizer._row_of(weight).state["latent"] if group["rewire"] else weight
-    own = {
-        key: in_layout_of(like, value).to(value.dtype)
-        if isinstance(value, Tensor) and value.shape == weight.shape
-        else copy.deepcopy(value)
-        for key, value in state.items()
-    }
-    if group["rewire"]:
-        optimizer._row_of(weight).state["base"] = own
-    else:
-        optimizer.state[weight] = own

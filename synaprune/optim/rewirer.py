@@ -144,14 +144,15 @@ class Rewirer(Optimizer):
         if self.rule.keeps_a_number:
             budget.say_as_sparsity(group, self._layers(group, self._learning(group) or group["params"]), new)
         options.check(self.rule.options, group)
-        self.rule.check(group, self._layers(group, self._learning(group)))
+        self.rule.check(group, self._layers(group))
         said = _said(group)
         if not any(isinstance(value, Tensor) for value in said.values()):  # which may change in its place
             self._seen[id(group)] = plain(said)
         return True
 
-    def _layers(self, group: Group, weights: list[Tensor]) -> budget.Layers:
-        names = self._names()
+    def _layers(self, group: Group, weights: list[Tensor] | None = None) -> budget.Layers:
+        """Return what a budget has to know of some tensors of a group: those that learn, if it is not said which."""
+        weights, names = self._learning(group) if weights is None else weights, self._names()
         shapes = [weight.shape for weight in weights]
         return budget.Layers([names[w] for w in weights], shapes, [names[w] for w in group["params"]])
 
@@ -244,7 +245,7 @@ class Rewirer(Optimizer):
         self._take_over(rows)
         for group in changed:
             if known := self._rows_of(group):
-                rule.changed(known, self._layers(group, self._learning(group)))
+                rule.changed(known, self._layers(group))
         notes = [rule.before(t) for t in rows]
         self._move([(t, rule.pull(t, self._gradient(t))) for t in rows])
         periods = {id(group): bases.flush_period(group) for group in self._rewiring_groups()}
@@ -270,7 +271,7 @@ class Rewirer(Optimizer):
         decay = t.group.get("weight_decay", 0.0)
         if decay and self._driver.shrinkage(t.group) is None:
             gradient = gradient.add(t.weight, alpha=-decay if t.group.get("maximize") else decay)
-        if "absent" in t.state:
+        if t.rests:
             gradient = gradient.masked_fill(t.state["absent"], 0.0)
         # Fused kernels walk through memory and would pair a gradient in another layout with wrong latents.
         return gradient if gradient.stride() == latent.stride() else in_layout_of(latent, gradient)
@@ -309,7 +310,7 @@ class Rewirer(Optimizer):
             if new:
                 rows = self._rows_of(group)
                 drawn = [t for t in rows if t.weight in new]
-                self.rule.draw(drawn, rows, self._layers(group, self._learning(group)))
+                self.rule.draw(drawn, rows, self._layers(group))
                 self._put(drawn)
                 for t in drawn:
                     t.state.pop("undrawn", None)
@@ -338,9 +339,7 @@ class Rewirer(Optimizer):
         Raises:
             UsageError: the budget makes no sense for these layers.
         """
-        return self._layers(group, self._learning(group)).plan(
-            group, [t.state["initial"] for t in self._rows_of(group)]
-        )
+        return self._layers(group).plan(group, [t.state["initial"] for t in self._rows_of(group)])
 
     @shielded
     def settle(self) -> None:

@@ -47,7 +47,7 @@ class Exchanging(Masked):
 
     def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
         """Draw what the allocation gives each layer."""
-        draw.masked(new, dict(zip((t.weight for t in rows), layers.plan(rows[0].group).layers or [])))
+        draw.masked(new, rows, layers.plan(rows[0].group).layers or [])
 
     def landed(self, t: Row) -> None:
         """Let a weight that has landed on exactly 0 count; no other is moved."""

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synaprune.budget import constant
 from synaprune.errors import UsageError
 from synaprune.optim.groups import Group, Params, Sparsity
 from synaprune.optim.maps import signed
@@ -48,7 +47,7 @@ class SoftDeepRRule(Rule):
     """Latents above a floor; `depth` is −θ_min, the offset of the state."""
 
     draws = True
-    fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    fixed = draw.AT_ONCE
     ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def __init__(self, compiled: bool = False) -> None:
@@ -112,7 +111,7 @@ class SoftDeepRRule(Rule):
 
     def theta(self, t: Row) -> Tensor:
         """Return θ."""
-        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"]).sub_(t.state["offset"])
+        return signed.theta(t.state)
 
     # -- the step ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from synaprune.budget import constant
 from synaprune.optim.groups import Group, Params, Sparsity
 from synaprune.optim.maps.masked import Masked
 from synaprune.optim.rewirer import Rewirer
@@ -26,7 +25,7 @@ class StaticRule(Masked):
     """A mask that is drawn once."""
 
     draws = True
-    fixed = {"schedule": constant(steps=1), "period": 1, "floor": 0.0}  # noqa: RUF012 - nobody changes it
+    fixed = draw.AT_ONCE
     ignores = ("schedule",)  # as sparse as it stays from the first step on
 
     def check(self, group: Group, layers: budget.Layers) -> None:
@@ -36,7 +35,7 @@ class StaticRule(Masked):
 
     def draw(self, new: list[Row], rows: list[Row], layers: budget.Layers) -> None:
         """Draw what the allocation gives each layer."""
-        draw.masked(new, dict(zip((t.weight for t in rows), layers.plan(rows[0].group).layers or [])))
+        draw.masked(new, rows, layers.plan(rows[0].group).layers or [])
 
     def due(self, group: Group, always: bool) -> bool:
         """None comes or goes."""

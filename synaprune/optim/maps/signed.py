@@ -18,7 +18,7 @@ from synaprune.optim.maps import threshold
 from synaprune.optim.row import Row, State, in_layout_of, latent_dtype
 from synaprune.optim.rule import Rule
 
-__all__ = ["Signed", "adopt", "bury", "project", "start"]
+__all__ = ["Signed", "adopt", "bury", "project", "start", "theta"]
 
 # Tensors above WHOLE values are projected in pieces of CHUNK, which stay in the processor's cache between the
 # three operations; below, the pieces cost more than they save.
@@ -55,7 +55,7 @@ class Signed(Rule):
 
     def theta(self, t: Row) -> Tensor:
         """Return θ = s·z − d."""
-        return t.state["latent"].to(torch.float64, copy=True).mul_(t.state["sign"]).sub_(t.state["offset"])
+        return theta(t.state)
 
 
 def start(weight: Tensor, margin: float, seed: int, sign_dtype: torch.dtype | None = None) -> State:
@@ -97,6 +97,11 @@ def adopt(weight: Tensor, state: State, margin: float, compiled: bool = False) -
         state["lowest"] = threshold.LOWEST
     if state.pop("carry", None) is not None:
         state["carried"] = 0
+
+
+def theta(state: State) -> Tensor:
+    """Return θ = s·z − d, float64."""
+    return state["latent"].to(torch.float64, copy=True).mul_(state["sign"]).sub_(state["offset"])
 
 
 def bury(state: State, absent: Tensor) -> None:

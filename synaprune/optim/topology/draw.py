@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from synaprune.budget import ALLOCATIONS, Plan, largest
+from synaprune.budget import ALLOCATIONS, Plan, constant, largest
 from synaprune.errors import UsageError
 from synaprune.optim.groups import Group
 from synaprune.optim.maps.masked import keep
@@ -24,7 +26,10 @@ from synaprune.optim.row import Row
 from synaprune.optim.surroundings import CPU
 from synaprune.optim.topology.noise import SIGNS, START, generator, rand
 
-__all__ = ["PER_LAYER", "check_diffusion", "diffusing", "masked", "refuse_ranking"]
+__all__ = ["AT_ONCE", "PER_LAYER", "check_diffusion", "diffusing", "masked", "refuse_ranking"]
+
+AT_ONCE: Mapping[str, Any] = MappingProxyType({"schedule": constant(steps=1), "period": 1, "floor": 0.0})
+"""The options of a budget that is met from the first step on."""
 
 PER_LAYER = tuple(name for name, function in ALLOCATIONS.items() if function)
 """The allocations that need no rank."""
@@ -46,10 +51,10 @@ def refuse_ranking(method: str, group: Group, allocations: Iterable[str] = PER_L
 # -- masked methods ----------------------------------------------------------------------------------------------
 
 
-def masked(new: Iterable[Row], counts: Mapping[Tensor, int]) -> None:
-    """Draw so many synapses of each of these tensors, first among those that exist."""
-    for t in new:
-        count, state = counts[t.weight], t.state
+def masked(new: Sequence[Row], rows: Sequence[Row], counts: Sequence[int]) -> None:
+    """Draw the synapses of the `new` ones among the rows of a group, first those that exist; `counts` are of all."""
+    for t, count in _counted(new, rows, counts):
+        state = t.state
         # A plain generator of this seed may have drawn the weights too: the draws would then know them.
         source = generator(CPU, t.group["seed"], t.position)
         draws = rand(t.weight, source).to(t.weight.device) - (~state["mask"]).float()
@@ -78,8 +83,7 @@ def diffusing(
         pool = largest(torch.cat([values.flatten() for values in chances]), max(plan.total - old, len(new)))
         drawn = [part.view_as(values) for part, values in zip(pool.split([c.numel() for c in chances]), chances)]
     else:
-        counts = {t.weight: count for t, count in zip(rows, plan.layers)}
-        drawn = [largest(values, counts[t.weight]) for t, values in zip(new, chances)]
+        drawn = [largest(values, n) for (_, n), values in zip(_counted(new, rows, plan.layers), chances)]
     for t, exists in zip(new, drawn):
         size = t.weight.detach().abs().to(t.state["latent"].dtype)
         if t.group["rescale"]:
@@ -99,6 +103,12 @@ def check_diffusion(method: str, group: Group) -> None:
         value = group[option]
         if not isinstance(value, Real):
             raise UsageError(f"{option}={value!r} is no number, and {method} solves for none; give one of at least 0")
+
+
+def _counted(new: Sequence[Row], rows: Sequence[Row], counts: Sequence[int]) -> list[tuple[Row, int]]:
+    """Return the `new` ones among rows, each with its count."""
+    mine = {t.weight: count for t, count in zip(rows, counts)}
+    return [(t, mine[t.weight]) for t in new]
 
 
 def _chances(weight: Tensor, seed: int) -> Tensor:
